@@ -1,0 +1,1 @@
+"""loom-ingest: puts what Kafka holds into TimescaleDB, each message exactly once, whatever breaks."""
