@@ -1,0 +1,219 @@
+"""From bytes to rows: a message becomes a record, or a rejection that says where and why. Pure: no clock, no I/O.
+
+>>> decode = Decoder(topic, TimestampLimits(max_skew_s=86_400, oldest=datetime(2000, 1, 1, tzinfo=UTC)))
+>>> decode(message)
+Record(...)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from ingest.records import Item, Message, Record, Rejection, Row, Stage
+from ingest.topics import Contract, Topic, Version
+
+MAX_ERRORS = 3
+"""Faults of one message that its rejection names; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampLimits:
+    """Between what a message's own timestamp may lie. One wrong clock would make chunks of years to come, and win
+    every last-wins row."""
+
+    max_skew_s: float
+    """Seconds ahead of the broker's timestamp."""
+    oldest: datetime
+
+
+class Decoder:
+    """One topic's way from bytes to rows."""
+
+    def __init__(self, topic: Topic, limits: TimestampLimits) -> None:
+        self._topic = topic
+        self._newest = topic.versions[-1]
+        self._max_skew_s = limits.max_skew_s
+        self._oldest = limits.oldest
+        self._oldest_s = limits.oldest.timestamp()
+        self._to_rows = [_row_maker(topic.columns_of(write)) for write in topic.writes]
+
+    def __call__(self, message: Message) -> Item:
+        value = message.value
+        if value is None:
+            return _reject(message, "decode", "no_value", "the message has no value (a tombstone)")
+        try:
+            contract = self._newest.contract.model_validate_json(value)
+        except ValidationError as error:
+            return self._reject_invalid(message, value, error)
+        if contract.schema_version != self._newest.name:
+            lifted = self._lift(message, value, contract.schema_version)
+            if isinstance(lifted, Rejection):
+                return lifted
+            contract = lifted
+        return self._record(message, value, contract)
+
+    def _record(self, message: Message, value: bytes, contract: Contract) -> Item:
+        seconds = contract.timestamp.timestamp()
+        if seconds > message.timestamp / 1000 + self._max_skew_s:
+            return self._reject_field(
+                message,
+                "timestamp",
+                "timestamp_ahead",
+                f"{contract.timestamp.isoformat()} is more than {self._max_skew_s:g} s ahead of the broker's time",
+            )
+        if seconds < self._oldest_s:
+            return self._reject_field(
+                message,
+                "timestamp",
+                "timestamp_too_old",
+                f"{contract.timestamp.isoformat()} is before {self._oldest.isoformat()}",
+            )
+        fields = contract.__dict__
+        if b"\\u0000" in value:  # only then can a text hold a NUL; raw ones are no JSON
+            for name, content in fields.items():
+                if _holds_nul(content):
+                    return self._reject_field(
+                        message, name, "nul_in_text", "the database can't hold a NUL character (\\u0000)"
+                    )
+        extra = contract.__pydantic_extra__
+        return Record(message, tuple([make(fields) for make in self._to_rows]), tuple(extra) if extra else ())
+
+    def _lift(self, message: Message, value: bytes, name: str) -> Contract | Rejection:
+        """The newest contract's instance of a message in an older version."""
+        names = [version.name for version in self._topic.versions]
+        if name not in names:
+            return self._reject_field(
+                message,
+                "schema_version",
+                "unknown_schema_version",
+                f"{name[:40]!r} is unknown; known are {', '.join(names)}",
+            )
+        position = names.index(name)
+        version = self._topic.versions[position]
+        try:
+            contract = version.contract.model_validate_json(value)
+            extra = contract.__pydantic_extra__
+            for version in self._topic.versions[position + 1 :]:
+                assert version.lift is not None  # Topic checks it
+                contract = version.lift(contract)
+        except ValidationError as error:
+            return self._reject_errors(message, version, error.errors(include_url=False, include_input=False))
+        if extra:
+            contract.__pydantic_extra__.update(extra)  # type: ignore[union-attr] # the base class allows extras
+        return contract
+
+    def _reject_invalid(self, message: Message, value: bytes, error: ValidationError) -> Item:
+        """What the newest contract refuses: bad JSON, an older version, or a fault."""
+        errors = error.errors(include_url=False, include_input=False)
+        if errors[0]["type"] == "json_invalid":
+            field_path, reason, text = _explain_bad_json(value, errors[0]["msg"])
+            return _reject(message, "decode", reason, text, field_path)
+        name = _schema_version(value)
+        if isinstance(name, str) and name != self._newest.name:
+            lifted = self._lift(message, value, name)
+            return lifted if isinstance(lifted, Rejection) else self._record(message, value, lifted)
+        return self._reject_errors(message, self._newest, errors)
+
+    @staticmethod
+    def _reject_errors(message: Message, version: Version, errors: list[ErrorDetails]) -> Rejection:
+        described = [f"{_path(each['loc']) or 'the message'}: {each['msg']}" for each in errors[:MAX_ERRORS]]
+        if len(errors) > MAX_ERRORS:
+            described.append(f"and {len(errors) - MAX_ERRORS} more")
+        return Rejection(
+            message=message,
+            stage="contract",
+            reason=errors[0]["type"],
+            error="; ".join(described),
+            field_path=_path(errors[0]["loc"]) or None,
+            contract=f"{version.contract.__name__} {version.name}",
+        )
+
+    def _reject_field(self, message: Message, field_path: str, reason: str, error: str) -> Rejection:
+        return Rejection(
+            message=message,
+            stage="contract",
+            reason=reason,
+            error=f"{field_path}: {error}",
+            field_path=field_path,
+            contract=f"{self._newest.contract.__name__} {self._newest.name}",
+        )
+
+
+def _reject(message: Message, stage: Stage, reason: str, error: str, field_path: str | None = None) -> Rejection:
+    return Rejection(message=message, stage=stage, reason=reason, error=error, field_path=field_path)
+
+
+def _row_maker(columns: dict[str, str]) -> Callable[[dict[str, Any]], Row]:
+    pairs = tuple(columns.items())
+
+    def make(fields: dict[str, Any]) -> Row:
+        return {column: fields[field] for column, field in pairs}
+
+    return make
+
+
+def _holds_nul(content: Any) -> bool:
+    # A JsonText was checked when it was encoded: there a NUL is an escape, and a text is no place for one.
+    if type(content) is str:
+        return "\0" in content
+    if isinstance(content, list):
+        return any(_holds_nul(each) for each in content)
+    return False
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path
+
+
+def _schema_version(value: bytes) -> Any:
+    try:
+        parsed = from_json(value)
+    except ValueError:
+        return None
+    return parsed.get("schema_version") if isinstance(parsed, dict) else None
+
+
+def _explain_bad_json(value: bytes, parser_message: str) -> tuple[str | None, str, str]:
+    """Field path, reason and text for bytes that the strict parser refuses.
+
+    A lone surrogate is the one fault for which Python's own parser, which takes it, can say where it stands.
+    """
+    if not value.strip():
+        return None, "empty", "the message's value is empty"
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return None, "not_utf8", f"the bytes are not UTF-8 (at byte {error.start})"
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return None, "json_invalid", parser_message
+    for path, text in _texts(parsed, ""):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            return path, "lone_surrogate", f"{path}: a lone surrogate (half of a character) is no text"
+    return None, "json_invalid", parser_message
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text in a JSON value with its path; iterative, for the nesting is the sender's choice."""
+    waiting = [(path, value)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, list):
+            waiting += [(f"{path}[{position}]", each) for position, each in enumerate(value)]
+        elif isinstance(value, dict):
+            for name, member in value.items():
+                yield path, name
+                waiting.append((f"{path}.{name}" if path else name, member))

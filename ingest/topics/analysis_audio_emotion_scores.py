@@ -1,0 +1,63 @@
+"""``analysis.audio.emotion_scores``: the emotion that a model heard in a segment of audio. First one wins."""
+
+from __future__ import annotations
+
+from sqlalchemy import REAL, Column, Index, Table, Text, UniqueConstraint
+
+from ingest.topics import contract
+from ingest.topics.columns import between, created_at, jsonb, message_columns, metadata
+from ingest.topics.topic import FirstWins, Topic, Version, Write
+
+
+class EmotionScore(contract.Contract):
+    device_id: contract.Text
+    message_id: contract.Text
+    segment_id: contract.Text
+    predicted_emotion: contract.Text
+    confidence_score: contract.Fraction
+    valence_score: contract.Signed | None = None
+    arousal_score: contract.Signed | None = None
+    dominance_score: contract.Signed | None = None
+    emotion_probabilities: contract.JsonObject | None = None
+    audio_features: contract.JsonObject | None = None
+    model_version: contract.Text | None = None
+
+
+KEY = ("device_id", "message_id", "segment_id", "timestamp")
+
+emotion_scores = Table(
+    "analysis_audio_emotion_scores_raw",
+    metadata,
+    *message_columns(),
+    Column("segment_id", Text, nullable=False),
+    Column("predicted_emotion", Text, nullable=False),
+    Column("confidence_score", REAL, nullable=False),
+    Column("valence_score", REAL),
+    Column("arousal_score", REAL),
+    Column("dominance_score", REAL),
+    jsonb("emotion_probabilities"),
+    jsonb("audio_features"),
+    Column("model_version", Text),
+    created_at(),
+    UniqueConstraint(*KEY, name="analysis_audio_emotion_scores_raw_key"),
+    between("confidence_score", 0, 1),
+    between("valence_score", -1, 1),
+    between("arousal_score", -1, 1),
+    between("dominance_score", -1, 1),
+)
+Index(
+    "analysis_audio_emotion_scores_raw_emotion_idx",
+    emotion_scores.c.predicted_emotion,
+    emotion_scores.c.timestamp.desc(),
+)
+Index(
+    "analysis_audio_emotion_scores_raw_valence_idx",
+    emotion_scores.c.valence_score,
+    emotion_scores.c.timestamp.desc(),
+)
+
+TOPIC = Topic(
+    name="analysis.audio.emotion_scores",
+    versions=(Version("v1", EmotionScore),),
+    writes=(Write(emotion_scores, FirstWins(KEY)),),
+)

@@ -1,0 +1,126 @@
+"""The parts that contracts are written with: the base class and the field types.
+
+Strict where a silent coercion would hide a producer's fault: text for a number, a float for an integer, a timestamp
+without zone, NaN, a value that the column can't hold. Tolerant where it would not: unknown fields are kept aside and
+counted, an integer serves as a float.
+
+>>> class DoorEvent(Contract):
+...     door: Text
+...     opened: bool
+...     battery: Fraction | None = None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
+
+ISO_8601 = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d"
+"""What a timestamp begins with. pydantic alone would also read ``"1700000000"`` as one: a guess."""
+
+
+class _IsoTimestamp:
+    """Core schema of :data:`Timestamp`: text is checked against ISO 8601 first, then parsed, with a zone."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        aware = core_schema.datetime_schema(tz_constraint="aware", strict=False)
+        text = core_schema.chain_schema([core_schema.str_schema(pattern=ISO_8601, strict=True), aware])
+        return core_schema.json_or_python_schema(json_schema=text, python_schema=aware)
+
+
+Text = str
+Timestamp = Annotated[datetime, _IsoTimestamp]
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+"""PostgreSQL's ``integer``."""
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Float32 = Annotated[float, Field(ge=-3.4028234663852886e38, le=3.4028234663852886e38)]
+"""PostgreSQL's ``real``."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Signed = Annotated[float, Field(ge=-1, le=1)]
+Embedding = Annotated[list[Float32], Field(min_length=384, max_length=384)]
+"""A sentence embedding of all-MiniLM-L6-v2: 384 numbers."""
+
+
+class JsonText(str):
+    """A JSON value as the text that PostgreSQL's ``jsonb`` takes: encoded once, when it is validated."""
+
+    __slots__ = ()
+    _shape: ClassVar[CoreSchema] = core_schema.any_schema()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        encode = core_schema.no_info_after_validator_function(cls._encode, cls._shape)
+        # A contract that an older one is lifted to gets what the older one encoded already.
+        return core_schema.json_or_python_schema(
+            json_schema=encode,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(JsonText), encode]),
+        )
+
+    @classmethod
+    def _encode(cls, value: Any) -> JsonText:
+        text = to_json(value).decode()
+        # Cheap tests first: what jsonb refuses can only hide where these letters stand.
+        if ("NaN" in text or "Infinity" in text) and any(_not_finite(leaf) for leaf in _leaves(value)):
+            raise PydanticCustomError("finite_number", "JSON for the database has no NaN or Infinity")
+        if "\\u0000" in text and any(isinstance(leaf, str) and "\0" in leaf for leaf in _leaves(value)):
+            raise PydanticCustomError("nul_in_text", "The database can't hold a NUL character (\\u0000)")
+        return cls(text)
+
+
+class JsonObject(JsonText):
+    """A JSON object for a ``jsonb`` column."""
+
+    __slots__ = ()
+    _shape = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+
+
+class JsonArray(JsonText):
+    """A JSON array for a ``jsonb`` column."""
+
+    __slots__ = ()
+    _shape = core_schema.list_schema(core_schema.any_schema())
+
+
+class JsonDocument(JsonText):
+    """Any JSON object or array for a ``jsonb`` column."""
+
+    __slots__ = ()
+    _shape = core_schema.union_schema([JsonObject._shape, JsonArray._shape])
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not -float("inf") < value < float("inf")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Every scalar inside a JSON value, names of objects' members included. Depth is bounded by the parser (200)."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield name
+            yield from _leaves(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _leaves(member)
+    else:
+        yield value
+
+
+class Contract(BaseModel):
+    """What one version of a topic's message must be. Subclass it; every field it does not know is counted."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="allow",
+        allow_inf_nan=False,
+        val_json_bytes="base64",
+        frozen=True,
+    )
+
+    timestamp: Timestamp
+    """The message's own time. It may not lie far ahead of the broker's (``LOOM_MAX_CLOCK_SKEW``)."""
+    schema_version: str = "v1"

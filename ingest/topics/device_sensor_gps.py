@@ -1,0 +1,58 @@
+"""``device.sensor.gps.raw``: where a device is, 10–100 times a second. First one wins.
+
+Older apps nest the values under ``data`` (``data.latitude``); both forms are valid.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, AliasPath, Field
+from sqlalchemy import DOUBLE_PRECISION, Column, Table, UniqueConstraint
+
+from ingest.topics import contract
+from ingest.topics.columns import between, created_at, jsonb, message_columns, metadata
+from ingest.topics.topic import FirstWins, Topic, Version, Write
+
+
+def flat_or_nested(name: str, **constraints: Any) -> Any:
+    """A field that stands at the top of the message, or under ``data`` as older apps send it."""
+    return Field(validation_alias=AliasChoices(name, AliasPath("data", name)), **constraints)
+
+
+class GpsReading(contract.Contract):
+    device_id: contract.Text
+    message_id: contract.Text | None = None
+    latitude: Annotated[float, flat_or_nested("latitude", ge=-90, le=90)]
+    longitude: Annotated[float, flat_or_nested("longitude", ge=-180, le=180)]
+    altitude: Annotated[float | None, flat_or_nested("altitude")] = None
+    accuracy: Annotated[float | None, flat_or_nested("accuracy")] = None
+    speed: Annotated[float | None, flat_or_nested("speed")] = None
+    bearing: Annotated[float | None, flat_or_nested("bearing")] = None
+    metadata: Annotated[contract.JsonObject | None, flat_or_nested("metadata")] = None
+
+
+KEY = ("device_id", "timestamp")
+
+gps = Table(
+    "device_sensor_gps_raw",
+    metadata,
+    *message_columns(message_id_required=False),
+    Column("latitude", DOUBLE_PRECISION, nullable=False),
+    Column("longitude", DOUBLE_PRECISION, nullable=False),
+    Column("altitude", DOUBLE_PRECISION),
+    Column("accuracy", DOUBLE_PRECISION),
+    Column("speed", DOUBLE_PRECISION),
+    Column("bearing", DOUBLE_PRECISION),
+    jsonb("metadata"),
+    created_at(),
+    UniqueConstraint(*KEY, name="device_sensor_gps_raw_key"),
+    between("latitude", -90, 90),
+    between("longitude", -180, 180),
+)
+
+TOPIC = Topic(
+    name="device.sensor.gps.raw",
+    versions=(Version("v1", GpsReading),),
+    writes=(Write(gps, FirstWins(KEY)),),
+)

@@ -1,0 +1,157 @@
+"""``Topic``: what joins a Kafka topic, its contract and its tables. One declaration, checked when it is made.
+
+>>> TOPIC = Topic(
+...     name="acme.door.events",
+...     versions=(Version("v1", DoorEvent),),
+...     writes=(Write(door_events, FirstWins(key=("door", "timestamp"))),),
+... )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy.sql.dml import Update
+
+from ingest.topics.contract import Contract
+
+MESSAGE_TIMESTAMP = "message_timestamp"
+"""Column of last-wins tables: the ``timestamp`` of the message that wrote the row last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Every message becomes a row. The table needs no unique key: the ledger lets no message in twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWins:
+    """The first message of a key stays; later ones are duplicates (``ON CONFLICT DO NOTHING``)."""
+
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastWins:
+    """The newest message of a key, by its own ``timestamp``, sets the columns of ``update``; an older one changes
+    nothing. The other columns keep what the key's first message brought."""
+
+    key: tuple[str, ...]
+    update: tuple[str, ...]
+
+
+ConflictRule: TypeAlias = Append | FirstWins | LastWins
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One row a message in one table.
+
+    ``columns`` names the contract's field for a column whose name differs (column → field). A column that no field
+    fills must have a default of the server's or be nullable.
+    """
+
+    table: Table
+    rule: ConflictRule
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A statement that runs after the rows of the first write, in the same transaction, once a batch.
+
+    It takes one parameter, ``keys``: the list of ``key_column``'s values in the batch, sorted; and returns those keys
+    whose rows it changed. It must be right to run it again.
+    """
+
+    key_column: str
+    statement: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a topic's contract.
+
+    ``lift`` makes this version of a message out of the version before: it gets the older contract's instance and
+    returns this one's. The first version has none.
+    """
+
+    name: str
+    contract: type[Contract]
+    lift: Callable[[Any], Contract] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Topic:
+    """A Kafka topic and everything that the service knows of it.
+
+    Raises TypeError when it is made with a contract and tables that don't fit: a field that would be stored nowhere,
+    a column that nothing fills, a key that the table doesn't have.
+    """
+
+    name: str
+    versions: tuple[Version, ...]
+    """Oldest first. Older ones are lifted step by step to the newest, which fills the tables."""
+    writes: tuple[Write, ...]
+    follow_ups: tuple[FollowUp, ...] = ()
+    exclusive: str | None = None
+    """Topics that name the same word here write one transaction at a time: needed where each reads the other's rows."""
+    not_stored: frozenset[str] = frozenset()
+    """Fields of the newest contract that no column keeps, on purpose."""
+
+    def __post_init__(self) -> None:
+        if not self.versions or not self.writes:
+            raise TypeError(f"topic {self.name}: needs at least one version and one write")
+        for older, version in zip((None, *self.versions), self.versions, strict=False):
+            if (older is None) != (version.lift is None):
+                raise TypeError(f"topic {self.name}: the first version, and only that, goes without `lift`")
+        stored = set(self.not_stored)
+        for write in self.writes:
+            self._check(write)
+            stored |= set(self.columns_of(write).values())
+        lost = set(self.contract.model_fields) - stored
+        if lost:
+            raise TypeError(
+                f"topic {self.name}: no column stores {', '.join(sorted(lost))}; add a column or name it in not_stored"
+            )
+
+    @property
+    def contract(self) -> type[Contract]:
+        """The newest version's contract."""
+        return self.versions[-1].contract
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(write.table for write in self.writes)
+
+    def columns_of(self, write: Write) -> dict[str, str]:
+        """Column → field of the newest contract, for every column that a message fills."""
+        fields = self.contract.model_fields
+        filled = {name: name for name in (column.name for column in write.table.columns) if name in fields}
+        if isinstance(write.rule, LastWins):
+            filled[MESSAGE_TIMESTAMP] = "timestamp"
+        return filled | dict(write.columns)
+
+    def _check(self, write: Write) -> None:
+        where = f"topic {self.name}, table {write.table.name}"
+        filled = self.columns_of(write)
+        for name, source in filled.items():
+            if name not in write.table.columns:
+                raise TypeError(f"{where}: there is no column {name}")
+            if source not in self.contract.model_fields:
+                raise TypeError(f"{where}: column {name} wants field {source}, which the contract doesn't have")
+        for column in write.table.columns:
+            if column.name not in filled and not (column.nullable or column.server_default or column.identity):
+                raise TypeError(f"{where}: nothing fills column {column.name}, which is NOT NULL without a default")
+        if isinstance(write.rule, Append):
+            return
+        keys = [set(write.table.primary_key.columns.keys())] + [
+            set(unique.columns.keys()) for unique in write.table.constraints if isinstance(unique, UniqueConstraint)
+        ]
+        if set(write.rule.key) not in keys:
+            raise TypeError(f"{where}: ({', '.join(write.rule.key)}) is no primary key or unique constraint of it")
+        if isinstance(write.rule, LastWins) and not set(write.rule.update) <= set(filled):
+            raise TypeError(f"{where}: `update` names a column that no message fills")
