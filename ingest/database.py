@@ -1,0 +1,193 @@
+"""The engine, made in one place, and the one table that says what a failure of the database means.
+
+Promise kept here: a transient failure never becomes a dead letter. What is transient is decided by the exception's
+kind and SQLSTATE, never by the text of a message.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from ingest.errors import FatalError, IngestError, LaneError, RecordError, TransientError
+from ingest.settings import DatabaseSettings
+from ingest.topics.contract import JsonText
+
+COMMAND_TIMEOUT_S = 60
+"""A statement that takes longer is given up by the client."""
+
+SERVER_SETTINGS = {
+    "jit": "off",  # batches are short statements: compiling them costs more than it saves
+    "synchronous_commit": "off",  # safe because offsets move in the same transaction: see the ledger
+    # A backend whose client vanished must not hold the ledger's lock for hours. Seconds, seconds, count, ms, ms.
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "idle_in_transaction_session_timeout": "30000",
+}
+
+
+class Failure(enum.Enum):
+    """What has to happen after a failure."""
+
+    TRANSIENT = "transient"
+    """Try the whole transaction again, without bound. Never a dead letter."""
+    RECORD = "record"
+    """Find the message at fault; it becomes a dead letter."""
+    LANE = "lane"
+    """Stop this topic, say so, try again later. The others go on."""
+    FATAL = "fatal"
+    """End the process; nothing has moved."""
+
+
+# SQLSTATE → failure: the exact code first, then its class (the first two characters). Source of the codes: appendix
+# "PostgreSQL Error Codes". Everything that stands nowhere here is LANE: unknown is not assumed to be harmless.
+_BY_SQLSTATE: dict[str, Failure] = {
+    "55P03": Failure.TRANSIENT,  # lock_not_available
+    "57014": Failure.TRANSIENT,  # query_canceled: statement timeout; may be the batch's own fault
+    "57P01": Failure.TRANSIENT,  # admin_shutdown
+    "57P02": Failure.TRANSIENT,  # crash_shutdown
+    "57P03": Failure.TRANSIENT,  # cannot_connect_now
+    "57P04": Failure.TRANSIENT,  # database_dropped: by a restore, perhaps; a missing one is 3D
+    "57P05": Failure.TRANSIENT,  # idle_session_timeout
+    "25006": Failure.TRANSIENT,  # read_only_sql_transaction: after a failover
+    "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout: this process was frozen
+    "25P04": Failure.TRANSIENT,  # transaction_timeout
+    "53400": Failure.RECORD,  # configuration_limit_exceeded: TimescaleDB's limit of decompressed tuples
+    "54000": Failure.RECORD,  # program_limit_exceeded: an indexed text or a tsvector that is too long
+}
+_BY_CLASS: dict[str, Failure] = {
+    "08": Failure.TRANSIENT,  # connection exception
+    "40": Failure.TRANSIENT,  # transaction rollback: deadlock, serialization
+    "53": Failure.TRANSIENT,  # insufficient resources: disk full, too many connections
+    "21": Failure.RECORD,  # cardinality violation
+    "22": Failure.RECORD,  # data exception
+    "23": Failure.RECORD,  # integrity constraint violation
+    "42": Failure.LANE,  # syntax error or access rule violation: the schema doesn't fit
+    "28": Failure.FATAL,  # invalid authorization
+    "3D": Failure.FATAL,  # invalid catalog name: no such database
+}
+SPLITTABLE = frozenset({"57014", "53200"})
+"""Transient by their code, but a batch, or one message in it, may be the cause: a statement timeout, out of memory."""
+
+_ERRORS: dict[Failure, type[IngestError]] = {
+    Failure.TRANSIENT: TransientError,
+    Failure.RECORD: RecordError,
+    Failure.LANE: LaneError,
+    Failure.FATAL: FatalError,
+}
+
+
+def classify(error: BaseException) -> Failure:
+    """What a failure means: from SQLAlchemy, from asyncpg directly, from the socket, or from this project.
+
+    >>> classify(ConnectionRefusedError())
+    <Failure.TRANSIENT: 'transient'>
+    """
+    for failure, kind in _ERRORS.items():
+        if isinstance(error, kind):
+            return failure
+    if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
+        return Failure.TRANSIENT
+    if isinstance(error, OSError | TimeoutError | sa_exc.TimeoutError):
+        return Failure.TRANSIENT
+    for link in _chain(error):
+        if isinstance(link, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+            return Failure.TRANSIENT  # the schema changed under a prepared statement; the next one is prepared anew
+        if isinstance(link, asyncpg.TargetServerAttributeNotMatched):
+            return Failure.TRANSIENT  # several hosts, none of them the primary just now
+        if isinstance(link, asyncpg.ClientConfigurationError):
+            return Failure.FATAL
+    state = sqlstate_of(error)
+    if state is None:
+        return Failure.LANE
+    return _BY_SQLSTATE.get(state) or _BY_CLASS.get(state[:2]) or Failure.LANE
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The five-character SQLSTATE that PostgreSQL or asyncpg gave, if any."""
+    for link in _chain(error):
+        state = getattr(link, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def constraint_of(error: BaseException) -> str | None:
+    """The violated constraint's name. A hypertable names its chunk's; a compressed chunk none."""
+    for link in _chain(error):
+        name = getattr(link, "constraint_name", None)
+        if isinstance(name, str):
+            return name
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """One line for a log or a dead letter: the driver's own message, without the statement and its parameters."""
+    *_, innermost = _chain(error)
+    text = " ".join(str(innermost).split()) or type(innermost).__name__
+    state = sqlstate_of(error)
+    return f"{text} (SQLSTATE {state})" if state else text
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception, what SQLAlchemy wrapped (``orig``), and what that was raised from (asyncpg's own)."""
+    yield error
+    original = getattr(error, "orig", None)
+    if isinstance(original, BaseException):
+        yield original
+        if original.__cause__ is not None:
+            yield original.__cause__
+
+
+def create_engine(settings: DatabaseSettings, *, application_name: str) -> AsyncEngine:
+    """The service's engine: a pool that opens connections as they are needed, up to ``max_pool_size``.
+
+    ``application_name`` should contain ``kafka``: operators find the pool in ``pg_stat_activity`` by that.
+    """
+    url = settings.url.get_secret_value()
+
+    async def connect() -> asyncpg.Connection:
+        # asyncpg reads the URL as libpq does: sslmode and its files, several hosts, target_session_attrs.
+        return await asyncpg.connect(
+            url,
+            timeout=10,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={**SERVER_SETTINGS, "application_name": application_name},
+        )
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=settings.min_pool_size,
+        max_overflow=settings.max_pool_size - settings.min_pool_size,
+        pool_timeout=30,
+        pool_use_lifo=True,
+        json_serializer=_json_text,
+        hide_parameters=True,  # an exception's text must hold no message bodies
+    )
+
+
+def create_plain_engine(url: str, *, application_name: str) -> AsyncEngine:
+    """An engine without a pool for migrations and commands: one connection, opened for each use."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(url, timeout=10, server_settings={"application_name": application_name})
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, hide_parameters=True)
+
+
+def _json_text(value: Any) -> str:
+    """Contracts encode JSON once, when they validate it; here it only passes through."""
+    if not isinstance(value, JsonText):
+        raise TypeError(
+            f"a jsonb column takes JsonText, not {type(value).__name__}: give the contract's field a Json type"
+        )
+    return value

@@ -1,0 +1,265 @@
+"""The ledger: how far each partition is written, kept in the same database and moved in the same transaction.
+
+Promises kept here:
+
+* An offset moves only in the transaction that writes its rows and dead letters.
+* Every message ends exactly once: a transaction that does not find its partition at the offset it expects writes
+  nothing of it (*fenced*: another owner was faster, or a crash of the database host took its last transactions back).
+
+It also closes the account (written + duplicate + dead_lettered a partition) when processes and their counters are gone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ingest.errors import SchemaError
+from ingest.records import Message
+from ingest.tables import service_metadata
+
+offsets = Table(
+    "ingest_offsets",
+    service_metadata,
+    Column("consumer_group", Text),
+    Column("topic", Text),
+    Column("partition", Integer),
+    Column("next_offset", BigInteger, nullable=False, comment="the first offset that is not written yet"),
+    Column(
+        "last_offset",
+        BigInteger,
+        comment="the last message that ended here; control records have offsets, too",
+    ),
+    Column("last_timestamp", BigInteger, comment="its Kafka timestamp, ms since 1970"),
+    Column("last_checksum", BigInteger, comment="CRC-32 of its key and value: tells a topic that was made anew"),
+    Column("written", BigInteger, nullable=False, server_default=text("0")),
+    Column("duplicate", BigInteger, nullable=False, server_default=text("0")),
+    Column("dead_lettered", BigInteger, nullable=False, server_default=text("0")),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("consumer_group", "topic", "partition"),
+    comment="how far each partition is written; moved only in the transaction that writes its rows",
+)
+
+database_identity = Table(
+    "ingest_database",
+    service_metadata,
+    Column("id", Uuid(as_uuid=False), primary_key=True, server_default=func.gen_random_uuid()),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="one row: the id that marks the offsets committed to Kafka as this database's",
+)
+
+offset_gaps = Table(
+    "ingest_offset_gaps",
+    service_metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("consumer_group", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("from_offset", BigInteger, nullable=False, comment="the first offset that was expected"),
+    Column("to_offset", BigInteger, nullable=False, comment="the offset that was read next"),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="messages that the broker no longer had when they were to be read",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LastRecord:
+    """The last message that ended in the ledger: what the broker must still hold at this offset."""
+
+    offset: int
+    timestamp: int
+    checksum: int
+
+    @classmethod
+    def of(cls, message: Message) -> LastRecord:
+        checksum = zlib.crc32(message.value or b"", zlib.crc32(message.key or b""))
+        return cls(message.offset, message.timestamp, checksum)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """Where a partition stands."""
+
+    next_offset: int
+    last: LastRecord | None
+
+
+@dataclass(slots=True)
+class Advance:
+    """What a transaction adds to one partition's row."""
+
+    next_offset: int
+    last: LastRecord | None = None
+    written: int = 0
+    duplicate: int = 0
+    dead_lettered: int = 0
+
+
+_of_partition = (
+    offsets.c.consumer_group == bindparam("b_group"),
+    offsets.c.topic == bindparam("b_topic"),
+    offsets.c.partition == bindparam("b_partition"),
+)
+_SELECT_ROW = select(offsets).where(*_of_partition)
+_LOCK = (
+    select(offsets.c.partition, offsets.c.next_offset)
+    .where(
+        offsets.c.consumer_group == bindparam("b_group"),
+        offsets.c.topic == bindparam("b_topic"),
+        offsets.c.partition.in_(bindparam("b_partitions", expanding=True)),
+    )
+    .order_by(offsets.c.partition)  # in key order: two batches that share partitions can't deadlock
+    .with_for_update()
+)
+_ADVANCE = (
+    update(offsets)
+    .where(*_of_partition)
+    .values(
+        next_offset=bindparam("b_next_offset"),
+        last_offset=func.coalesce(bindparam("b_last_offset", type_=BigInteger), offsets.c.last_offset),
+        last_timestamp=func.coalesce(bindparam("b_last_timestamp", type_=BigInteger), offsets.c.last_timestamp),
+        last_checksum=func.coalesce(bindparam("b_last_checksum", type_=BigInteger), offsets.c.last_checksum),
+        written=offsets.c.written + bindparam("b_written", type_=BigInteger),
+        duplicate=offsets.c.duplicate + bindparam("b_duplicate", type_=BigInteger),
+        dead_lettered=offsets.c.dead_lettered + bindparam("b_dead_lettered", type_=BigInteger),
+        updated_at=func.now(),
+    )
+)
+
+
+async def lock(connection: AsyncConnection, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Locks the rows of the partitions until the transaction ends; returns partition → next_offset.
+
+    A partition whose row is gone is missing from the result. Waits for whoever holds a row.
+    """
+    found = await connection.execute(_LOCK, {"b_group": group, "b_topic": topic, "b_partitions": sorted(partitions)})
+    return {row.partition: row.next_offset for row in found}
+
+
+async def advance(connection: AsyncConnection, group: str, topic: str, steps: Mapping[int, Advance]) -> None:
+    """Moves the locked rows. The caller holds their lock in this transaction."""
+    await connection.execute(
+        _ADVANCE,
+        [
+            {
+                "b_group": group,
+                "b_topic": topic,
+                "b_partition": partition,
+                "b_next_offset": step.next_offset,
+                "b_last_offset": step.last.offset if step.last else None,
+                "b_last_timestamp": step.last.timestamp if step.last else None,
+                "b_last_checksum": step.last.checksum if step.last else None,
+                "b_written": step.written,
+                "b_duplicate": step.duplicate,
+                "b_dead_lettered": step.dead_lettered,
+            }
+            for partition, step in steps.items()
+        ],
+    )
+
+
+async def read(connection: AsyncConnection, group: str, topic: str, partition: int) -> LedgerRow | None:
+    """The partition's row, or None. Waits for a transaction that is just moving it."""
+    found = await connection.execute(
+        _SELECT_ROW.with_for_update(read=True), {"b_group": group, "b_topic": topic, "b_partition": partition}
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    last = None
+    if row.last_offset is not None:
+        last = LastRecord(row.last_offset, row.last_timestamp, row.last_checksum)
+    return LedgerRow(row.next_offset, last)
+
+
+async def create(connection: AsyncConnection, group: str, topic: str, first: Mapping[int, int]) -> None:
+    """Makes rows, partition → first offset, except where somebody else just did; theirs stay."""
+    await connection.execute(
+        insert(offsets).on_conflict_do_nothing(),
+        [
+            {"consumer_group": group, "topic": topic, "partition": partition, "next_offset": offset}
+            for partition, offset in sorted(first.items())
+        ],
+    )
+
+
+async def knows_topic(connection: AsyncConnection, group: str, topic: str) -> bool:
+    """Whether any partition of the topic has a row: then one without is a partition that was added."""
+    found = await connection.execute(
+        select(offsets.c.partition).where(offsets.c.consumer_group == group, offsets.c.topic == topic).limit(1)
+    )
+    return found.first() is not None
+
+
+async def skip_gap(
+    connection: AsyncConnection,
+    group: str,
+    topic: str,
+    partition: int,
+    row: LedgerRow,
+    to_offset: int,
+    reason: str,
+) -> None:
+    """Moves the row to where the broker's messages go on and records what was missed."""
+    moved = await connection.execute(
+        update(offsets)
+        .where(
+            offsets.c.consumer_group == group,
+            offsets.c.topic == topic,
+            offsets.c.partition == partition,
+            offsets.c.next_offset == row.next_offset,  # else another owner was here already
+        )
+        .values(
+            next_offset=to_offset,
+            last_offset=None,
+            last_timestamp=None,
+            last_checksum=None,
+            updated_at=func.now(),
+        )
+    )
+    if moved.rowcount:
+        await connection.execute(
+            insert(offset_gaps).values(
+                consumer_group=group,
+                topic=topic,
+                partition=partition,
+                from_offset=row.next_offset,
+                to_offset=to_offset,
+                reason=reason,
+            )
+        )
+
+
+async def database_id(connection: AsyncConnection) -> str:
+    """The id that the first revision gave this database."""
+    found: Sequence[str] = (await connection.execute(select(database_identity.c.id))).scalars().all()
+    if len(found) != 1:
+        raise SchemaError(f"ingest_database holds {len(found)} rows instead of one; `alembic upgrade head` makes it")
+    return found[0]
+
+
+def timestamp_of(milliseconds: int) -> datetime:
+    """Kafka's milliseconds as a time."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,140 @@
+"""What an Alembic ``env.py`` needs: one upgrade at a time, a bounded wait for the database, the right tables.
+
+``migrations/env.py`` of this project and of every package with topics of its own calls :func:`run_migrations`:
+
+>>> run_migrations(context, [my_metadata], version_table="acme_alembic_version")  # doctest: +SKIP
+
+It is async because the engine is; Alembic itself runs inside ``run_sync``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from alembic.util import CommandError
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+from tenacity.retry import retry_base
+
+from ingest.database import Failure, classify, create_plain_engine, describe
+from ingest.errors import FatalError, IngestError
+from ingest.settings import DatabaseSettings, load_section
+
+DATABASE_WAIT_S = 60
+"""How long a database that isn't there yet is waited for."""
+LOCK_WAIT_S = 300
+"""How long another upgrade is waited for."""
+LOCK_TIMEOUT = "10s"
+"""A statement that waits longer for a table's lock gives up, rather than make every writer queue behind it."""
+
+Context: TypeAlias = Any
+"""``alembic.context``: a module that stands for the running ``EnvironmentContext``, without types."""
+
+
+def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_table: str = "alembic_version") -> None:
+    """Runs the Alembic command at hand against ``LOOM_MIGRATION_DATABASE_URL``, or ``LOOM_DATABASE_URL``.
+
+    Tables outside ``metadata`` are none of its business: autogenerate does not propose to drop them. Raises
+    alembic's CommandError with one line for a person.
+    """
+    own = {table.name for each in metadata for table in each.tables.values()}
+
+    def include_name(name: str | None, kind: str, parents: Any) -> bool:
+        return name in own if kind == "table" else True
+
+    options: dict[str, Any] = {
+        "target_metadata": list(metadata),
+        "version_table": version_table,
+        "include_name": include_name,
+        "compare_type": True,
+        "compare_server_default": True,
+        "transaction_per_migration": True,
+    }
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True, **options)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    try:
+        settings = load_section(DatabaseSettings)
+        url = (settings.migration_url or settings.url).get_secret_value()
+        asyncio.run(_run(context, url, version_table, options))
+    except IngestError as error:
+        raise CommandError(str(error)) from error  # which Alembic's command line prints as one line
+
+
+async def _run(context: Context, url: str, version_table: str, options: dict[str, Any]) -> None:
+    engine = create_plain_engine(url, application_name="loom-ingest-migrations")
+    try:
+        # Its own connection: the lock outlives the transactions of the revisions.
+        guard = await _connect(engine)
+        await _lock(guard, version_table)
+        async with engine.connect() as connection:
+            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            await connection.commit()
+            await connection.run_sync(_migrate, context, options)
+            await connection.commit()
+        await guard.close()
+    finally:
+        await engine.dispose()
+
+
+def _migrate(connection: Connection, context: Context, options: dict[str, Any]) -> None:
+    context.configure(connection=connection, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    """A connection, waiting a bounded time for a database that is only starting."""
+
+    async def connect() -> AsyncConnection:
+        return await engine.connect()
+
+    try:
+        return await _waiting(DATABASE_WAIT_S, retry_if_exception(lambda error: classify(error) is Failure.TRANSIENT))(
+            connect
+        )
+    except Exception as error:
+        raise FatalError(f"database: {describe(error)}; is LOOM_DATABASE_URL right?") from error
+
+
+async def _lock(connection: AsyncConnection, version_table: str) -> None:
+    """One upgrade at a time. Polls: a lock that blocks would deadlock with the building of indexes concurrently,
+    which waits for every transaction that is older, this one's included."""
+    key = zlib.crc32(f"loom-ingest migrations {version_table}".encode())
+
+    async def attempt() -> bool:
+        got = await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+        await connection.commit()
+        return bool(got)
+
+    got: bool = await _waiting(LOCK_WAIT_S, retry_if_result(lambda got: not got), give_up=lambda _: False)(attempt)
+    if not got:
+        raise FatalError(
+            f"another upgrade has held the migration lock for {LOCK_WAIT_S} s; see pg_stat_activity for "
+            "application_name loom-ingest-migrations"
+        )
+
+
+def _waiting(
+    seconds: float, retry: retry_base, give_up: Callable[[RetryCallState], Any] | None = None
+) -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry,
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(seconds),
+        retry_error_callback=give_up,
+        reraise=True,
+    )
