@@ -1,0 +1,80 @@
+"""The batch that a lane fills: ready by count, bytes or age; full when it may not grow. Pure: the clock is passed in.
+
+Promise kept here: memory is bounded by settings. A batch grows while the one before it is written, so it is small when
+little arrives and large when the lane is behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.records import Item
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a batch is written, and how large it may become."""
+
+    fill_messages: int
+    """This many messages make it ready at once."""
+    max_age_s: float
+    """So does a first message that has waited this long."""
+    max_messages: int
+    max_bytes: int
+    """Bytes of the messages' values and keys. One more poll of the client may lie on top."""
+
+    def __post_init__(self) -> None:
+        if not (self.fill_messages > 0 and self.max_messages > 0 and self.max_bytes > 0 and self.max_age_s >= 0):
+            raise ValueError(f"a batch policy needs positive limits: {self}")
+
+
+class Batch:
+    """Items in the order they arrived."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._clear()
+
+    def _clear(self) -> None:
+        self.items: list[Item] = []
+        self.bytes = 0
+        self._first_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def add(self, item: Item, now: float) -> None:
+        """``now`` in seconds of a monotonic clock."""
+        if self._first_at is None:
+            self._first_at = now
+        message = item.message
+        self.items.append(item)
+        self.bytes += len(message.value or b"") + len(message.key or b"")
+
+    @property
+    def full(self) -> bool:
+        return len(self.items) >= self._policy.max_messages or self.bytes >= self._policy.max_bytes
+
+    def ready_in(self, now: float) -> float | None:
+        """Seconds until it should be written: 0 when ready, None when empty."""
+        if self._first_at is None:
+            return None
+        if len(self.items) >= self._policy.fill_messages or self.full:
+            return 0.0
+        return max(0.0, self._first_at + self._policy.max_age_s - now)
+
+    def take(self) -> list[Item]:
+        """All items; the batch is empty afterwards."""
+        items = self.items
+        self._clear()
+        return items
+
+    def drop(self, partitions: set[int]) -> int:
+        """Forgets the items of partitions that are no longer this process's. Returns how many."""
+        kept = [item for item in self.items if item.message.partition not in partitions]
+        dropped = len(self.items) - len(kept)
+        self.items = kept
+        self.bytes = sum(len(item.message.value or b"") + len(item.message.key or b"") for item in kept)
+        if not kept:
+            self._first_at = None
+        return dropped

@@ -1,0 +1,176 @@
+"""The command line: ``ingest run``, and what an operator needs beside it.
+
+Exit codes: 0 done, 2 settings, 3 schema, 4 fatal. An error is one line on stderr that says what, where, what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ingest import dead_letters, fuse
+from ingest.app import App
+from ingest.database import Failure, classify, create_plain_engine, describe
+from ingest.errors import FatalError, IngestError
+from ingest.ledger import timestamp_of
+from ingest.local.commands import app as stack
+from ingest.logs import configure_logs
+from ingest.schema import check_schema
+from ingest.settings import DatabaseSettings, KafkaSettings, load_section, load_settings
+from ingest.topics import load_topics
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="ingest",
+    help="Puts what Kafka holds into TimescaleDB, each message exactly once. Settings: LOOM_… (docs/settings.md).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+letters = typer.Typer(help="Messages that could not be written.", no_args_is_help=True)
+app.add_typer(letters, name="dead-letters")
+app.add_typer(stack, name="stack")
+
+
+@app.command()
+def run() -> None:
+    """Reads the topics and writes their tables until it is asked to stop (SIGTERM, Ctrl-C)."""
+    settings = load_settings()
+    configure_logs(settings.service)
+    service = App(settings)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        raise typer.Exit(runner.run(service.run()))
+
+
+@app.command()
+def check() -> None:
+    """Checks the settings, the contracts, and that the database has the tables they need."""
+    settings = load_settings()
+    topics = load_topics(settings.service.topics)
+
+    async def work() -> None:
+        engine = create_plain_engine(settings.database.url.get_secret_value(), application_name="loom-ingest check")
+        try:
+            await check_schema(engine, topics.values())
+        finally:
+            await engine.dispose()
+
+    _run(work)
+    typer.echo(f"{len(topics)} topics: settings, contracts, tables and the live schema fit")
+
+
+@app.command()
+def resume(
+    topic: Annotated[str, typer.Argument(help="the topic whose fuse is open")],
+    accept: Annotated[bool, typer.Option("--accept", help="let its rejected messages become dead letters")] = False,
+) -> None:
+    """Releases a fuse: every pod whose lane of TOPIC is stopped by it goes on within seconds."""
+    if not accept:
+        raise FatalError("rejected messages become dead letters when the lane goes on: say so with --accept")
+    group = load_section(KafkaSettings).group_id
+    cause = _with_database(lambda connection: fuse.accept(connection, group, topic))
+    if cause is None:
+        raise FatalError(f"no fuse of {topic} has opened in group {group}; /readyz of the pods says what holds a lane")
+    typer.echo(f"{topic}: rejections for {cause} become dead letters until a message is written again")
+
+
+@letters.command("list")
+def list_dead_letters(
+    topic: Annotated[str | None, typer.Option(help="only of this topic")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many, newest first")] = 20,
+) -> None:
+    """The newest dead letters, with their reasons."""
+    found = _with_database(lambda connection: dead_letters.find(connection, topic=topic, limit=limit))
+    table = Table("id", "topic", "partition", "offset", "stage", "reason", "field", "error", box=None)
+    for row in found:
+        table.add_row(
+            str(row.id),
+            row.topic,
+            str(row.partition),
+            str(row.kafka_offset),
+            row.stage,
+            row.reason,
+            row.field_path or "",
+            row.error[:100],
+        )
+    Console().print(table if found else "no dead letters")
+
+
+@letters.command("show")
+def show_dead_letter(identifier: Annotated[int, typer.Argument(metavar="ID", help="its id, from `list`")]) -> None:
+    """One dead letter, whole: where it was, why it is here, its headers and its value."""
+    row = _with_database(lambda connection: dead_letters.get(connection, identifier))
+    if row is None:
+        raise FatalError(f"there is no dead letter {identifier}; `ingest dead-letters list` shows them")
+    console = Console()
+    for name, value in (
+        ("topic", f"{row.topic} partition {row.partition} offset {row.kafka_offset}"),
+        ("time", timestamp_of(row.kafka_timestamp).isoformat()),
+        ("stage", row.stage),
+        ("reason", row.reason + (f" at {row.field_path}" if row.field_path else "")),
+        ("error", row.error),
+        ("contract", row.contract),
+        ("attempts", row.attempts),
+        ("key", row.key),
+        ("headers", dead_letters.decode_headers(row.headers) or None),
+    ):
+        if value is not None:
+            console.print(f"{name:>9}  {value}", markup=False, highlight=False)
+    sys.stdout.flush()
+    sys.stdout.buffer.write((row.value or b"") + b"\n")
+
+
+def main() -> None:
+    """The console script. Turns every expected failure into one line and its exit code."""
+    try:
+        app()
+    except IngestError as error:
+        sys.stderr.write(f"ingest: {error}\n")
+        raise SystemExit(error.exit_code) from None
+
+
+def _with_database(work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    url = load_section(DatabaseSettings).url.get_secret_value()
+
+    async def inside() -> Result:
+        engine = create_plain_engine(url, application_name="loom-ingest command")
+        try:
+            async with engine.begin() as connection:
+                return await work(connection)
+        finally:
+            await engine.dispose()
+
+    return _run(inside)
+
+
+def _run(work: Callable[[], Awaitable[Result]]) -> Result:
+    async def inside() -> Result:
+        return await work()
+
+    try:
+        return asyncio.run(inside())
+    except IngestError:
+        raise
+    except Exception as error:
+        hint = (
+            "; does it have the schema? `alembic upgrade head`"
+            if classify(error) is Failure.LANE
+            else "; is LOOM_DATABASE_URL right?"
+        )
+        raise FatalError(f"database: {describe(error)}{hint}") from error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,230 @@
+"""The broker's side: group membership, reading, seeking, and what the broker knows of offsets. Wraps aiokafka.
+
+What aiokafka does that this module guards against: it swallows exceptions of rebalance callbacks, sends no heartbeat
+while they are awaited, hands out records before they ran, forgets pauses at each assignment, resets a retention gap
+silently unless ``auto_offset_reset`` is ``none``, and creates missing topics when it is asked to subscribe to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+
+from ingest.records import Message
+from ingest.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+MARKER = "loom-ledger:"
+"""Begins the metadata of every offset this service commits; the id of the database follows."""
+FETCH_WAIT_MS = 200
+METADATA_MAX_AGE_MS = 30_000
+"""A partition added to a topic, or a topic that appears, is seen within this time."""
+MAX_POLL_INTERVAL_MS = 24 * 60 * 60 * 1000
+"""Membership must not depend on how fast the database is: a lane in trouble fetches nothing for as long as it takes.
+Whether the process is alive is ``/healthz``'s question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the group committed for a partition."""
+
+    offset: int
+    metadata: str
+
+    @property
+    def marker(self) -> str | None:
+        """The id of the database whose ledger this offset came from; None for a former system's offset."""
+        return self.metadata.removeprefix(MARKER) if self.metadata.startswith(MARKER) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the broker holds of a partition: from ``start`` up to, not including, ``end``."""
+
+    start: int
+    end: int
+
+
+class OffsetsMissingError(Exception):
+    """The broker does not have the offsets that were asked for."""
+
+    def __init__(self, partitions: set[int]) -> None:
+        super().__init__(f"partitions {sorted(partitions)}")
+        self.partitions = partitions
+
+
+class ReadError(Exception):
+    """Reading failed; what was handed out since the last success may be incomplete and has to be sought anew."""
+
+
+class UnreadableError(Exception):
+    """One of the messages that come next can't be read: a header whose name is not UTF-8."""
+
+
+class AssignmentListener(Protocol):
+    """Is told of assignments. Must only mark and return: no heartbeat is sent meanwhile."""
+
+    def assigned(self, partitions: Mapping[str, set[int]]) -> None: ...
+    def revoked(self) -> None: ...
+
+
+class Broker:
+    """One member of the consumer group."""
+
+    def __init__(self, settings: KafkaSettings, listener: AssignmentListener, *, client_id: str) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._listener = _Listener(self, listener)
+        self._subscribed: frozenset[str] = frozenset()
+        self._consumer = AIOKafkaConsumer(
+            **settings.client_options(),
+            client_id=client_id,
+            group_id=settings.group_id,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_poll_records=settings.max_poll_records,
+            fetch_max_bytes=settings.fetch_max_bytes,
+            max_partition_fetch_bytes=settings.max_partition_fetch_bytes,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=min(3_000, settings.session_timeout_ms // 3),
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            rebalance_timeout_ms=settings.session_timeout_ms,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        )
+
+    async def start(self) -> None:
+        """Connects. Raises KafkaError when no broker answers or the credentials are refused."""
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        """Leaves the group and closes the connections."""
+        await self._consumer.stop()
+
+    async def subscribe(self, wanted: Iterable[str]) -> set[str]:
+        """Subscribes to those topics that exist; returns the ones that don't. Raises KafkaError."""
+        wanted = frozenset(wanted)
+        # Asking for a topic by name would create it on a broker that creates topics by itself.
+        existing = wanted & frozenset(await self._consumer.topics())
+        if existing and not existing <= self._subscribed:
+            self._subscribed |= existing
+            self._consumer.subscribe(sorted(self._subscribed), listener=self._listener)
+        return set(wanted - existing)
+
+    async def fetch(
+        self, topic: str, partitions: Iterable[int], *, max_messages: int | None = None
+    ) -> dict[int, list[Message]]:
+        """What has arrived of these partitions, waiting up to 200 ms for something.
+
+        Raises OffsetsMissingError; or ReadError or UnreadableError, after which each partition has to be sought to
+        where its reader stands.
+        """
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        try:
+            records = await self._consumer.getmany(*wanted, timeout_ms=FETCH_WAIT_MS, max_records=max_messages)
+        except OffsetOutOfRangeError as error:
+            raise OffsetsMissingError({partition.partition for partition in error.args[0]}) from error
+        except UnicodeDecodeError as error:
+            raise UnreadableError(f"a header's name is not UTF-8 ({error.reason})") from error
+        except (KafkaError, IllegalStateError, AssertionError) as error:
+            raise ReadError(f"{type(error).__name__}: {error}") from error
+        return {partition.partition: messages for partition, messages in records.items()}
+
+    async def position(self, topic: str, partition: int) -> int | None:
+        """The offset that is fetched next: past the last record handed out, control records and aborted transactions.
+        None when the partition isn't this member's any more."""
+        try:
+            return int(await self._consumer.position(TopicPartition(topic, partition)))
+        except IllegalStateError:
+            return None
+
+    def seek(self, topic: str, partition: int, offset: int) -> bool:
+        """Reads on from ``offset``. False when the partition isn't this member's any more."""
+        wanted = TopicPartition(topic, partition)
+        try:
+            self._consumer.seek(wanted, offset)
+            self._consumer.resume(wanted)
+        except IllegalStateError:
+            return False
+        return True
+
+    def hold(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stops fetching. A position is set, though no record will be read there: without one aiokafka would ask for
+        the committed offset, and raise for partitions that have none."""
+        for partition in partitions:
+            self._consumer.pause(partition)
+            self._consumer.seek(partition, 0)
+
+    def partitions(self, topic: str) -> set[int]:
+        """Every partition of the topic, whoever owns it, as far as the last metadata tells."""
+        return set(self._consumer.partitions_for_topic(topic) or ())
+
+    async def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, Committed]:
+        """The group's committed offsets with their metadata, for the partitions that have one. Raises KafkaError."""
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        admin = AIOKafkaAdminClient(**self._settings.client_options(), client_id=self._client_id)
+        await admin.start()
+        try:
+            # The consumer's own call returns no metadata.
+            found = await admin.list_consumer_group_offsets(self._settings.group_id, partitions=wanted)
+        finally:
+            await admin.close()
+        return {
+            partition.partition: Committed(offset.offset, offset.metadata)
+            for partition, offset in found.items()
+            if offset.offset >= 0
+        }
+
+    async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
+        """What the broker holds of these partitions. Raises KafkaError."""
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        start = await self._consumer.beginning_offsets(wanted)
+        end = await self._consumer.end_offsets(wanted)
+        return {each.partition: Bounds(start[each], end[each]) for each in wanted}
+
+    async def ends(self, partitions: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], int]:
+        """(topic, partition) → the log's end. Raises KafkaError."""
+        wanted = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        found = await self._consumer.end_offsets(wanted) if wanted else {}
+        return {(partition.topic, partition.partition): offset for partition, offset in found.items()}
+
+    async def commit(self, offsets: Mapping[tuple[str, int], int], *, database_id: str) -> None:
+        """Commits for lag tools; the truth is in the ledger, so a failure is only logged."""
+        mine = self._consumer.assignment()
+        wanted = {
+            TopicPartition(topic, partition): (offset, MARKER + database_id)
+            for (topic, partition), offset in offsets.items()
+            if TopicPartition(topic, partition) in mine
+        }
+        if not wanted:
+            return
+        try:
+            await self._consumer.commit(wanted)
+        except (KafkaError, IllegalStateError) as error:
+            log.info(
+                "offsets not committed to Kafka; the ledger has them",
+                error=f"{type(error).__name__}: {error}",
+            )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
+    def __init__(self, broker: Broker, listener: AssignmentListener) -> None:
+        self._broker = broker
+        self._listener = listener
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._listener.revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._broker.hold(assigned)
+        partitions: dict[str, set[int]] = {}
+        for partition in assigned:
+            partitions.setdefault(partition.topic, set()).add(partition.partition)
+        self._listener.assigned(partitions)

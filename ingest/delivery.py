@@ -1,0 +1,242 @@
+"""Delivery: tries to write a batch until it is written, and tells why it isn't yet.
+
+Promises kept here:
+
+* A transient failure never becomes a dead letter. A message that fails again and again, while a transaction that only
+  touches the ledger succeeds *and* a neighbour of it can be written, is at fault itself.
+* A COMMIT without an answer is looked up in the ledger, never guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tenacity import AsyncRetrying, RetryCallState
+
+from ingest import fuse as fuse_table
+from ingest.database import SPLITTABLE, Failure, classify, describe, sqlstate_of
+from ingest.fuse import Fuse, FuseOpenError
+from ingest.metrics import Metrics
+from ingest.records import Item, Record
+from ingest.retry import FUSE_RETRY_S, retrying
+from ingest.topics import Topic
+from ingest.writer import Outcome, UnansweredCommit, Work, Writer
+
+log = structlog.get_logger(__name__)
+
+FAILURES_BEFORE_HALVING = 5
+NEIGHBOURS_TRIED = 3
+
+State = Literal["running", "retrying", "stopped", "fuse_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a lane is doing, for ``/readyz``, metrics and people."""
+
+    state: State = "running"
+    reason: str | None = None
+
+
+class Interrupted(Exception):
+    """The service stops: what isn't written yet stays with the broker."""
+
+
+class _Halve(Exception):
+    """The batch itself, not the database, seems to be in trouble."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of a batch that is being tried."""
+
+    work: Work
+    halved: bool = False
+    """It is a part of a batch that was halved: then each failure halves it again."""
+    failures: int = 0
+    error: BaseException | None = None
+    unanswered: Outcome | None = None
+    fuse_opened_at: datetime | None = None
+    fuse_retry_at: float = 0.0
+    neighbours: list[Item] = field(default_factory=list)
+
+
+class Delivery:
+    """Brings one lane's batches into the database, one after the other."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        group: str,
+        topic: Topic,
+        *,
+        metrics: Metrics,
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        self._engine = engine
+        self._group = group
+        self._topic = topic
+        self._metrics = metrics
+        self._on_outcome = on_outcome
+        self._writer = Writer(engine, group, topic)
+        self._fuse = Fuse()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.status = Status()
+        self._logged: tuple[str, str] | None = None
+        metrics.set_lane_state(topic.name, "running")
+
+    async def deliver(self, work: Work, ours: Callable[[Work], Work]) -> None:
+        """Returns when all of the work is in the database or no longer this process's.
+
+        ``ours`` returns what of it still belongs to this process; it is asked before every attempt.
+        Raises Interrupted when the service stops meanwhile, FatalError's kind of failures as they come.
+        """
+        waiting: deque[_Progress] = deque([_Progress(work)])
+        while waiting:
+            progress = waiting.popleft()
+            progress.neighbours = [item for other in waiting for item in other.work.items[:NEIGHBOURS_TRIED]]
+            started = time.monotonic()
+            try:
+                outcome: Outcome | None = await self._retrying(progress)(self._attempt, progress, ours)
+            except _Halve:
+                head, tail = progress.work.split(len(progress.work.items) // 2)
+                waiting.extendleft((_Progress(tail, halved=True), _Progress(head, halved=True)))
+                log.warning(
+                    "halving a batch that fails while the database works",
+                    topic=self._topic.name,
+                    messages=len(progress.work.items),
+                    error=describe(progress.error) if progress.error else None,
+                )
+                continue
+            if outcome is None:
+                continue
+            if outcome.steps:
+                self._fuse.committed(outcome.streak)
+                self._metrics.batch_messages.labels(self._topic.name).observe(len(progress.work.items))
+                self._metrics.write_seconds.labels(self._topic.name).observe(time.monotonic() - started)
+            self._on_outcome(outcome)
+            self._set_status(Status())
+
+    def wake(self) -> None:
+        """Ends a wait before the next attempt: the assignment changed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """From now on nothing is waited for: a failed attempt is the last one."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _attempt(self, progress: _Progress, ours: Callable[[Work], Work]) -> Outcome | None:
+        progress.work = ours(progress.work)
+        if not progress.work.spans:
+            return None
+        if isinstance(progress.error, FuseOpenError):
+            await self._check_fuse(progress, progress.error)
+        elif progress.failures >= (1 if progress.halved else FAILURES_BEFORE_HALVING):
+            await self._consider_the_batch(progress)
+        try:
+            return await self._writer.write(progress.work, self._fuse, unanswered=progress.unanswered)
+        except UnansweredCommit as error:
+            progress.unanswered = error.outcome
+            raise
+        except FuseOpenError as error:
+            if progress.fuse_opened_at is None:
+                async with self._engine.begin() as connection:
+                    progress.fuse_opened_at = await fuse_table.report_open(
+                        connection, self._group, self._topic.name, error.cause
+                    )
+            progress.fuse_retry_at = time.monotonic() + FUSE_RETRY_S
+            raise
+
+    async def _check_fuse(self, progress: _Progress, error: FuseOpenError) -> None:
+        """Returns when it is worth trying; raises the error again when it isn't yet."""
+        async with self._engine.connect() as connection:
+            assert progress.fuse_opened_at is not None
+            accepted = await fuse_table.accepted_since(
+                connection, self._group, self._topic.name, progress.fuse_opened_at
+            )
+        if accepted:
+            log.info("rejections accepted; they become dead letters", topic=self._topic.name)
+            self._fuse.accept(error.cause)
+        elif time.monotonic() < progress.fuse_retry_at:
+            raise error
+
+    async def _consider_the_batch(self, progress: _Progress) -> None:
+        """After many failures: is it the database for everybody, or this batch?"""
+        if progress.unanswered is not None or not await self._writer.reaches_ledger(progress.work):
+            return
+        items = progress.work.items
+        if len(items) > 1:
+            raise _Halve
+        error = progress.error
+        if (
+            error is not None
+            and sqlstate_of(error) in SPLITTABLE
+            and items
+            and isinstance(items[0], Record)
+            and await self._writer.accepts_any(progress.neighbours)
+        ):
+            progress.work.items[0] = self._writer.give_up(items[0], error, progress.failures)
+
+    def _retrying(self, progress: _Progress) -> AsyncRetrying:
+        def retry_if(error: BaseException) -> bool:
+            if not isinstance(error, Exception) or isinstance(error, Interrupted | _Halve):
+                return False
+            return classify(error) is not Failure.FATAL
+
+        def before_sleep(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            error = state.outcome.exception()
+            assert error is not None
+            failure = classify(error)
+            progress.error = error
+            if failure is Failure.TRANSIENT:
+                progress.failures += 1
+            if not isinstance(error, FuseOpenError) or self.status.state != "fuse_open":
+                self._metrics.write_failures.labels(self._topic.name, failure.value).inc()
+            self._set_status(_status_of(error, failure))
+
+        return retrying(retry_if=retry_if, before_sleep=before_sleep, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._stopping:
+            raise Interrupted
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        if self._stopping:
+            raise Interrupted
+
+    def _set_status(self, status: Status) -> None:
+        """One log line a change of state, not one an attempt."""
+        before, self.status = self.status, status
+        if before.state == status.state:
+            return
+        self._metrics.set_lane_state(self._topic.name, status.state)
+        if status.state == "running":
+            log.info("writing again", topic=self._topic.name)
+        else:
+            log.warning(_LOGGED[status.state], topic=self._topic.name, reason=status.reason)
+
+
+_LOGGED = {
+    "retrying": "can't write; trying again until it succeeds",
+    "stopped": "lane stopped; trying again every 30 s",
+    "fuse_open": "fuse opened; trying again every 60 s",
+}
+
+
+def _status_of(error: BaseException, failure: Failure) -> Status:
+    if isinstance(error, FuseOpenError):
+        return Status("fuse_open", str(error))
+    return Status("retrying" if failure is Failure.TRANSIENT else "stopped", describe(error))

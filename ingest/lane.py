@@ -1,0 +1,417 @@
+"""A lane: this process's partitions of one topic, and the way of their messages from the broker into the database.
+
+Two tasks: one reads and decodes, one writes; the next batch is decoded while the last one is written. A lane waits for
+nobody but itself, so one bad or slow topic does not stop the others.
+
+Promises kept here:
+
+* Order holds within a partition.
+* An offset is never read past: records of an older assignment, or below the offset that is expected, are dropped on
+  arrival, and a partition is read only from where the ledger says.
+* Memory is bounded: one batch is being written and one is being filled; a full one is not read into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest.batch import Batch, BatchPolicy
+from ingest.consumer import Broker, OffsetsMissingError, ReadError, UnreadableError
+from ingest.database import Failure, classify, describe
+from ingest.decode import Decoder
+from ingest.delivery import Delivery, Interrupted, Status
+from ingest.ledger import LastRecord
+from ingest.metrics import Metrics
+from ingest.positions import Positions
+from ingest.records import Message, Record, Unreadable
+from ingest.retry import LANE_RETRY_S
+from ingest.topics import Topic
+from ingest.writer import Outcome, Span, Work
+
+log = structlog.get_logger(__name__)
+
+IDLE_POSITION_S = 1.0
+"""How often a partition without messages is asked whether its position moved past control records."""
+SEEK_RETRY_S = 2.0
+READ_RETRY_S = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Partition:
+    """One partition of the present assignment. The next assignment makes new ones."""
+
+    number: int
+    phase: Literal["unsought", "reading", "held"] = "unsought"
+    next_offset: int = -1
+    """The first offset that is not written: where the ledger stands."""
+    taken: int = -1
+    """The first offset that is in no transaction yet."""
+    tail: int = -1
+    """The offset that arrives next."""
+    verify: LastRecord | None = None
+    """What the first record that arrives must be, if it lies below ``tail``."""
+    recreated: bool = False
+    retry_at: float = 0.0
+    problem: str | None = None
+
+
+class Lane:
+    """One topic of one process. Its two tasks are :meth:`read` and :meth:`write`."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        *,
+        engine: AsyncEngine,
+        broker: Broker,
+        positions: Positions,
+        group: str,
+        decoder: Decoder,
+        policy: BatchPolicy,
+        metrics: Metrics,
+        on_written: Callable[[str, Mapping[int, int]], None],
+    ) -> None:
+        self.topic = topic
+        self.name = topic.name
+        self._broker = broker
+        self._positions = positions
+        self._decode = decoder
+        self._metrics = metrics
+        self._on_written = on_written
+        self._batch = Batch(policy)
+        self._work: Work | None = None
+        self._partitions: dict[int, Partition] = {}
+        self._delivery = Delivery(engine, group, topic, metrics=metrics, on_outcome=self._written)
+        self._changed = asyncio.Event()
+        """Something the writer waits for: messages, an assignment, or the end."""
+        self._room = asyncio.Event()
+        self._room.set()
+        self._positions_read_at = 0.0
+        self._stopping = False
+        self._readable = asyncio.Event()
+        self._read_problem: str | None = None
+        self.read_failing_since: float | None = None
+        """Since when every read fails, by a monotonic clock."""
+
+    # Assignment: called from the rebalance callbacks, so these only mark.
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """These are this process's partitions now, and no others."""
+        self.revoke()
+        self._partitions = {number: Partition(number) for number in partitions}
+        self._metrics.partitions_assigned.labels(self.name).set(len(self._partitions))
+        self._wake()
+
+    def revoke(self) -> None:
+        """No partition is this process's. What was read of them is dropped; their next owner reads it again."""
+        self._drop(set(self._partitions), "rebalance")
+        self._partitions = {}
+        self._metrics.partitions_assigned.labels(self.name).set(0)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._delivery.wake()
+
+    # What others ask.
+
+    @property
+    def status(self) -> Status:
+        """The worst of the lane's troubles: of its writes, its partitions, or its reads."""
+        if self._delivery.status.state != "running":
+            return self._delivery.status
+        for partition in self._partitions.values():
+            if partition.problem is not None:
+                return Status("stopped" if partition.phase == "held" else "retrying", partition.problem)
+        if self._read_problem is not None:
+            return Status("retrying", self._read_problem)
+        return Status()
+
+    @property
+    def partitions(self) -> Sequence[Partition]:
+        return list(self._partitions.values())
+
+    def first_unwritten(self) -> dict[int, int]:
+        """Partition → Kafka timestamp (ms) of its first message that was read and is not written."""
+        found: dict[int, int] = {}
+        for item in (*(self._work.items if self._work else ()), *self._batch.items):
+            found.setdefault(item.message.partition, item.message.timestamp)
+        return found
+
+    # Reading.
+
+    async def read(self) -> None:
+        """Reads and decodes until it is cancelled."""
+        while True:
+            await self._room.wait()
+            reading = [partition for partition in self._partitions.values() if partition.phase == "reading"]
+            if not reading:
+                self._readable.clear()
+                await self._readable.wait()
+                continue
+            try:
+                arrived = await self._broker.fetch(self.name, [partition.number for partition in reading])
+            except OffsetsMissingError as error:
+                self._unseek(error.partitions)
+                continue
+            except UnreadableError:
+                await self._step_over_unreadable(reading)
+                continue
+            except ReadError as error:
+                await self._read_again(reading, error)
+                continue
+            self._read_problem = self.read_failing_since = None
+            for number, messages in arrived.items():
+                partition = self._partitions.get(number)
+                if partition in reading:
+                    self._accept(partition, messages)
+            await self._follow_positions(reading, arrived)
+
+    def _accept(self, partition: Partition, messages: Sequence[Message]) -> None:
+        if partition.verify is not None:
+            expected, partition.verify = partition.verify, None
+            first = messages[0]
+            # A later offset means that compaction took the record: nothing can be compared.
+            if first.offset == expected.offset and LastRecord.of(first) != expected:
+                partition.recreated = True
+                self._unseek({partition.number})
+                return
+        now = time.monotonic()
+        accepted = 0
+        for message in messages:
+            if message.offset < partition.tail:
+                continue
+            item = message.rejection if isinstance(message, Unreadable) else self._decode(message)
+            self._batch.add(item, now)
+            accepted += 1
+            if isinstance(item, Record):
+                for name in item.unknown_fields:
+                    self._metrics.count_unknown_field(self.name, name)
+        partition.tail = max(partition.tail, messages[-1].offset + 1)
+        if accepted:
+            self._metrics.read.labels(self.name).inc(accepted)
+            self._buffer_changed()
+
+    async def _follow_positions(self, reading: Sequence[Partition], arrived: Mapping[int, object]) -> None:
+        """Moves tails past control records and aborted transactions, or lag would never reach 0."""
+        now = time.monotonic()
+        all_of_them = now >= self._positions_read_at + IDLE_POSITION_S
+        if all_of_them:
+            self._positions_read_at = now
+        for partition in reading:
+            if not all_of_them and partition.number not in arrived:
+                continue
+            position = await self._broker.position(self.name, partition.number)
+            still_mine = self._partitions.get(partition.number) is partition and partition.phase == "reading"
+            if still_mine and position is not None and position > partition.tail:
+                partition.tail = position
+                self._changed.set()
+
+    async def _read_again(self, reading: Sequence[Partition], error: ReadError) -> None:
+        if self._read_problem is None:
+            log.warning("can't read; trying again until it succeeds", topic=self.name, reason=str(error))
+            self.read_failing_since = time.monotonic()
+        self._read_problem = str(error)
+        for partition in reading:
+            if self._partitions.get(partition.number) is partition:
+                # Positions may have moved past records that were lost with the error.
+                self._broker.seek(self.name, partition.number, partition.tail)
+        await asyncio.sleep(READ_RETRY_S)
+
+    async def _step_over_unreadable(self, reading: Sequence[Partition]) -> None:
+        """Takes messages one at a time up to the one that the client can't read; that one becomes a dead letter."""
+        for partition in reading:
+            if self._partitions.get(partition.number) is not partition:
+                continue
+            self._broker.seek(self.name, partition.number, partition.tail)
+            while partition.phase == "reading" and not self._batch.full:
+                try:
+                    arrived = await self._broker.fetch(self.name, [partition.number], max_messages=1)
+                except UnreadableError as error:
+                    self._accept(partition, [Unreadable(self.name, partition.number, partition.tail, str(error))])
+                    self._broker.seek(self.name, partition.number, partition.tail)
+                    break
+                except (ReadError, OffsetsMissingError):
+                    break  # the next round meets it again
+                if not arrived or self._partitions.get(partition.number) is not partition:
+                    break
+                self._accept(partition, arrived[partition.number])
+
+    def _unseek(self, numbers: set[int]) -> None:
+        """Where these partitions are read from has to be looked up again."""
+        for number in numbers & set(self._partitions):
+            partition = self._partitions[number]
+            partition.phase = "unsought"
+            partition.retry_at = 0.0
+        self._drop(numbers, "sought_anew")
+        self._changed.set()
+
+    # Writing.
+
+    async def write(self) -> None:
+        """Seeks what was assigned and writes what was read, until :meth:`stop` was called and nothing is left to do."""
+        with contextlib.suppress(Interrupted):
+            while True:
+                await self._seek_due()
+                if not self._due():
+                    if self._stopping:
+                        return
+                    await self._wait()
+                    continue
+                work = self._take()
+                if work is not None:
+                    await self._deliver(work)
+
+    def stop(self) -> None:
+        """Write at once what was read, without waiting for anything, then end."""
+        self._stopping = True
+        self._delivery.stop()
+        self._changed.set()
+
+    async def _deliver(self, work: Work) -> None:
+        owners = dict(self._partitions)
+
+        def ours(work: Work) -> Work:
+            lost = {
+                number
+                for number in work.spans
+                if self._partitions.get(number) is not owners.get(number) or owners[number].phase != "reading"
+            }
+            if lost:
+                self._count_dropped(sum(item.message.partition in lost for item in work.items), "rebalance")
+                work = work.without(lost)
+            self._work = work
+            return work
+
+        self._work = work
+        try:
+            await self._delivery.deliver(work, ours)
+        finally:
+            self._work = None
+            self._buffer_changed()
+
+    def _due(self) -> bool:
+        ready_in = self._batch.ready_in(time.monotonic())
+        if ready_in is not None:
+            return ready_in <= 0 or self._stopping
+        return any(partition.tail > partition.taken for partition in self._reading())
+
+    async def _wait(self) -> None:
+        now = time.monotonic()
+        waits = [self._batch.ready_in(now)]
+        waits += [max(0.0, each.retry_at - now) for each in self._partitions.values() if each.phase != "reading"]
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                self._changed.wait(), min((each for each in waits if each is not None), default=None)
+            )
+
+    def _take(self) -> Work | None:
+        """The batch as it is, and how far each partition gets with it."""
+        items = self._batch.take()
+        spans = {each.number: Span(each.taken, each.tail) for each in self._reading() if each.tail > each.taken}
+        for partition in self._reading():
+            partition.taken = partition.tail
+        self._room.set()
+        return Work(items, spans) if spans else None
+
+    def _reading(self) -> Iterable[Partition]:
+        return (partition for partition in self._partitions.values() if partition.phase == "reading")
+
+    def _written(self, outcome: Outcome) -> None:
+        """A transaction was committed, or found nothing that was its to write."""
+        for number, step in outcome.steps.items():
+            self._metrics.written.labels(self.name).inc(step.written)
+            self._metrics.duplicate.labels(self.name).inc(step.duplicate)
+            partition = self._partitions.get(number)
+            if partition is not None:
+                partition.next_offset = step.next_offset
+        for rejection in outcome.rejections:
+            self._metrics.dead_lettered.labels(self.name, rejection.stage, rejection.reason).inc()
+        if outcome.fenced:
+            log.warning(
+                "fenced: the ledger moved without this process",
+                topic=self.name,
+                partitions=sorted(outcome.fenced),
+            )
+            self._metrics.fenced.labels(self.name).inc(len(outcome.fenced))
+            if self._work is not None:
+                fenced = sum(item.message.partition in outcome.fenced for item in self._work.items)
+                self._count_dropped(fenced, "fenced")
+            self._unseek(outcome.fenced)
+        self._on_written(self.name, {number: step.next_offset for number, step in outcome.steps.items()})
+
+    # Seeking: from where a partition is read.
+
+    async def _seek_due(self) -> None:
+        for partition in list(self._partitions.values()):
+            if partition.phase != "reading" and partition.retry_at <= time.monotonic() and not self._stopping:
+                await self._seek(partition)
+
+    async def _seek(self, partition: Partition) -> None:
+        try:
+            start = await self._positions.start_of(self.name, partition.number, recreated=partition.recreated)
+        except KafkaError as error:
+            self._hold(partition, "unsought", SEEK_RETRY_S, f"broker: {type(error).__name__}: {error}")
+            return
+        except Exception as error:  # what kind it is decides
+            failure = classify(error)
+            if failure is Failure.FATAL:
+                raise
+            if failure is Failure.TRANSIENT:
+                self._hold(partition, "unsought", SEEK_RETRY_S, f"database: {describe(error)}")
+            else:
+                self._hold(partition, "held", LANE_RETRY_S, describe(error))
+            return
+        if self._partitions.get(partition.number) is not partition:
+            return
+        partition.next_offset = partition.taken = partition.tail = start.next_offset
+        partition.verify = start.verify
+        partition.recreated = False
+        if self._broker.seek(self.name, partition.number, start.seek_to):
+            partition.phase = "reading"
+            self._readable.set()
+            if partition.problem is not None:
+                log.info("reading again", topic=self.name, partition=partition.number)
+            partition.problem = None
+
+    def _hold(self, partition: Partition, phase: Literal["unsought", "held"], seconds: float, problem: str) -> None:
+        if partition.problem is None or partition.phase != phase:
+            log.warning(
+                "partition not read; trying again",
+                topic=self.name,
+                partition=partition.number,
+                every_s=seconds,
+                reason=problem,
+            )
+        partition.phase = phase
+        partition.problem = problem
+        partition.retry_at = time.monotonic() + seconds
+
+    # Counting.
+
+    def _drop(self, partitions: set[int], reason: str) -> None:
+        self._count_dropped(self._batch.drop(partitions), reason)
+        self._buffer_changed()
+
+    def _count_dropped(self, count: int, reason: str) -> None:
+        if count:
+            self._metrics.dropped.labels(self.name, reason).inc(count)
+
+    def _buffer_changed(self) -> None:
+        self._metrics.buffered.labels(self.name).set(len(self._batch) + (len(self._work.items) if self._work else 0))
+        if self._batch.full:
+            self._room.clear()
+        else:
+            self._room.set()
+        if len(self._batch):
+            self._changed.set()

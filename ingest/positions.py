@@ -1,0 +1,117 @@
+"""From where a partition is read: the ledger decides, and the broker must still agree with it.
+
+Promise kept here: nothing is skipped or repeated silently. A lost ledger, another database, a retention gap and a topic
+made anew each stop the partition with an error that says so (or, by setting, go on and record what was missed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ingest import ledger
+from ingest.consumer import Broker
+from ingest.errors import LaneError
+from ingest.ledger import LastRecord, LedgerRow
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a partition's reader begins."""
+
+    next_offset: int
+    """The first offset that isn't written."""
+    seek_to: int
+    """Where to seek: the last written record, if the broker still has it, so that it can be compared."""
+    verify: LastRecord | None
+    """What the record at ``seek_to`` must be."""
+
+
+class Positions:
+    """Answers for one consumer group and one database."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        broker: Broker,
+        *,
+        group: str,
+        database_id: str,
+        auto_offset_reset: Literal["earliest", "latest"],
+        on_missing_offsets: Literal["stop", "earliest"],
+    ) -> None:
+        self._engine = engine
+        self._broker = broker
+        self._group = group
+        self._database_id = database_id
+        self._auto_offset_reset = auto_offset_reset
+        self._on_missing_offsets = on_missing_offsets
+
+    async def start_of(self, topic: str, partition: int, *, recreated: bool = False) -> Start:
+        """Where to read from. ``recreated``: the record at the ledger's last offset is not the one it wrote.
+
+        Raises LaneError when nobody but a person can say; KafkaError or the database's errors when either fails.
+        """
+        async with self._engine.begin() as connection:
+            row = await ledger.read(connection, self._group, topic, partition)
+            if row is None:
+                first = await self._first_offsets(connection, topic, partition)
+                await ledger.create(connection, self._group, topic, first)
+                row = await ledger.read(connection, self._group, topic, partition)
+                assert row is not None  # created by us or by somebody else just now
+        bounds = (await self._broker.bounds(topic, [partition]))[partition]
+        where = f"{topic} partition {partition}"
+        if recreated or row.next_offset > bounds.end:
+            found = (
+                f"its record at offset {row.last.offset} is another one than the ledger wrote"
+                if recreated and row.last
+                else f"it ends at offset {bounds.end}, before the ledger's {row.next_offset}"
+            )
+            row = await self._skip(topic, partition, row, bounds.start, f"{where} was made anew or cut: {found}")
+        elif row.next_offset < bounds.start:
+            reason = (
+                f"{where} begins at offset {bounds.start}: {bounds.start - row.next_offset} offsets from "
+                f"{row.next_offset} were deleted before they were read"
+            )
+            row = await self._skip(topic, partition, row, bounds.start, reason)
+        if row.last is None or row.last.offset < bounds.start:
+            return Start(row.next_offset, row.next_offset, None)
+        return Start(row.next_offset, row.last.offset, row.last)
+
+    async def _first_offsets(self, connection: AsyncConnection, topic: str, partition: int) -> dict[int, int]:
+        """Where partitions without a ledger row begin: all of a topic that is new to the group, at once, so that
+        ``latest`` means one moment; else only this one, which was added to the topic and begins at its beginning."""
+        known = await ledger.knows_topic(connection, self._group, topic)
+        partitions = {partition} if known else self._broker.partitions(topic) | {partition}
+        committed = await self._broker.committed(topic, partitions)
+        for number, offset in committed.items():
+            if offset.marker is not None:
+                raise LaneError(
+                    f"{topic} partition {number} has an offset committed from the ledger of database {offset.marker}, "
+                    f"but this database ({self._database_id}) has no row for it in ingest_offsets: the ledger is "
+                    "lost, or this is another database. Restore ingest_offsets, or use another LOOM_KAFKA_GROUP_ID to "
+                    "begin anew"
+                )
+        if committed:
+            log.info("adopting the offsets of a former system", topic=topic, partitions=sorted(committed))
+        bounds = await self._broker.bounds(topic, partitions - set(committed))
+        at_end = self._auto_offset_reset == "latest" and not known
+        begin = {number: each.end if at_end else each.start for number, each in bounds.items()}
+        return begin | {number: offset.offset for number, offset in committed.items()}
+
+    async def _skip(self, topic: str, partition: int, row: LedgerRow, to_offset: int, reason: str) -> LedgerRow:
+        if self._on_missing_offsets == "stop":
+            raise LaneError(
+                f"{reason}. LOOM_KAFKA_ON_MISSING_OFFSETS=earliest goes on at offset {to_offset} and records the gap"
+            )
+        async with self._engine.begin() as connection:
+            await ledger.skip_gap(connection, self._group, topic, partition, row, to_offset, reason)
+            moved = await ledger.read(connection, self._group, topic, partition)
+        log.warning("going on after a gap", topic=topic, partition=partition, to_offset=to_offset, reason=reason)
+        assert moved is not None
+        return moved
