@@ -41,6 +41,7 @@ REFUSED = (
     kafka_errors.UnsupportedSaslMechanismError,
 )
 """What no retry cures: the broker answers, and says no."""
+LEAVE_GROUP_S = 3.0
 LOOP_STUCK_S = 30.0
 """The event loop that has not turned for so long is not alive."""
 
@@ -117,8 +118,7 @@ class App:
             if running.done() and not running.cancelled():
                 _raise_first(running)
         finally:
-            if not self._stop_at_once.is_set():
-                await pipeline.close()
+            await pipeline.close(within_s=1 if self._stop_at_once.is_set() else LEAVE_GROUP_S)
         log.info("stopped")
 
     async def _drain(self, running: asyncio.Task[None]) -> None:
@@ -211,10 +211,10 @@ class App:
         reasons = []
         if self._pipeline.broker_problem:
             reasons.append(f"broker: {self._pipeline.broker_problem}")
+        if self._pipeline.database_problem:
+            reasons.append(f"database: {self._pipeline.database_problem}")
         if not self._pipeline.joined:
             reasons.append("the group has not assigned partitions yet")
-        if troubles and len(troubles) == self._pipeline.lanes_at_work():
-            reasons.append("no topic can be written")
         return Health(not reasons, reasons, troubles)
 
 

@@ -21,7 +21,7 @@ class BatchPolicy:
     """So does a first message that has waited this long."""
     max_messages: int
     max_bytes: int
-    """Bytes of the messages' values and keys. One more poll of the client may lie on top."""
+    """Bytes of the messages' values, keys and headers. One more poll of the client may lie on top."""
 
     def __post_init__(self) -> None:
         if not (self.fill_messages > 0 and self.max_messages > 0 and self.max_bytes > 0 and self.max_age_s >= 0):
@@ -47,9 +47,8 @@ class Batch:
         """``now`` in seconds of a monotonic clock."""
         if self._first_at is None:
             self._first_at = now
-        message = item.message
         self.items.append(item)
-        self.bytes += len(message.value or b"") + len(message.key or b"")
+        self.bytes += _size(item)
 
     @property
     def full(self) -> bool:
@@ -74,7 +73,15 @@ class Batch:
         kept = [item for item in self.items if item.message.partition not in partitions]
         dropped = len(self.items) - len(kept)
         self.items = kept
-        self.bytes = sum(len(item.message.value or b"") + len(item.message.key or b"") for item in kept)
+        self.bytes = sum(_size(item) for item in kept)
         if not kept:
             self._first_at = None
         return dropped
+
+
+def _size(item: Item) -> int:
+    message = item.message
+    size = len(message.value or b"") + len(message.key or b"")
+    for name, value in message.headers:
+        size += len(name) + len(value or b"")
+    return size

@@ -7,6 +7,7 @@ silently unless ``auto_offset_reset`` is ``none``, and creates missing topics wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 
 from ingest.records import Message
 from ingest.settings import KafkaSettings
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 MARKER = "loom-ledger:"
 """Begins the metadata of every offset this service commits; the id of the database follows."""
 FETCH_WAIT_MS = 200
+BOUNDS_TIMEOUT_S = 5.0
+_NONE_OF_OURS = TopicPartition("", -1)
 METADATA_MAX_AGE_MS = 30_000
 """A partition added to a topic, or a topic that appears, is seen within this time."""
 MAX_POLL_INTERVAL_MS = 24 * 60 * 60 * 1000
@@ -64,8 +67,8 @@ class ReadError(Exception):
     """Reading failed; what was handed out since the last success may be incomplete and has to be sought anew."""
 
 
-class UnreadableError(Exception):
-    """One of the messages that come next can't be read: a header whose name is not UTF-8."""
+class UnreadableHeaderError(Exception):
+    """A message that comes next has a header whose name is not UTF-8 (see ``ingest.lenient``)."""
 
 
 class AssignmentListener(Protocol):
@@ -118,21 +121,19 @@ class Broker:
             self._consumer.subscribe(sorted(self._subscribed), listener=self._listener)
         return set(wanted - existing)
 
-    async def fetch(
-        self, topic: str, partitions: Iterable[int], *, max_messages: int | None = None
-    ) -> dict[int, list[Message]]:
+    async def fetch(self, topic: str, partitions: Iterable[int]) -> dict[int, list[Message]]:
         """What has arrived of these partitions, waiting up to 200 ms for something.
 
-        Raises OffsetsMissingError; or ReadError or UnreadableError, after which each partition has to be sought to
-        where its reader stands.
+        Raises OffsetsMissingError; or ReadError or UnreadableHeaderError, after which each partition has to be sought
+        to where its reader stands.
         """
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         try:
-            records = await self._consumer.getmany(*wanted, timeout_ms=FETCH_WAIT_MS, max_records=max_messages)
+            records = await self._consumer.getmany(*wanted, timeout_ms=FETCH_WAIT_MS)
         except OffsetOutOfRangeError as error:
             raise OffsetsMissingError({partition.partition for partition in error.args[0]}) from error
         except UnicodeDecodeError as error:
-            raise UnreadableError(f"a header's name is not UTF-8 ({error.reason})") from error
+            raise UnreadableHeaderError from error
         except (KafkaError, IllegalStateError, AssertionError) as error:
             raise ReadError(f"{type(error).__name__}: {error}") from error
         return {partition.partition: messages for partition, messages in records.items()}
@@ -151,9 +152,23 @@ class Broker:
         try:
             self._consumer.seek(wanted, offset)
             self._consumer.resume(wanted)
-        except IllegalStateError:
+        except (IllegalStateError, AssertionError):  # it asserts while a subscription changes
             return False
         return True
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Stops fetching a partition until it is sought again."""
+        wanted = TopicPartition(topic, partition)
+        if wanted in self._consumer.assignment():
+            self._consumer.pause(wanted)
+
+    async def keep_membership(self) -> None:
+        """Does what only fetching does in aiokafka: hands over errors of the group's coordination, without which it
+        does not go on, and counts as a poll. A member whose lanes fetch nothing would be stuck or leave the group.
+
+        Raises KafkaError.
+        """
+        await self._consumer.getmany(_NONE_OF_OURS, timeout_ms=0)
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
         """Stops fetching. A position is set, though no record will be read there: without one aiokafka would ask for
@@ -176,6 +191,9 @@ class Broker:
             found = await admin.list_consumer_group_offsets(self._settings.group_id, partitions=wanted)
         finally:
             await admin.close()
+        if set(found) != set(wanted):
+            # The client drops the broker's error: an answer that lacks a partition is none, not "no offset".
+            raise KafkaError("the broker did not answer for every partition's committed offset")
         return {
             partition.partition: Committed(offset.offset, offset.metadata)
             for partition, offset in found.items()
@@ -185,8 +203,12 @@ class Broker:
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """What the broker holds of these partitions. Raises KafkaError."""
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        start = await self._consumer.beginning_offsets(wanted)
-        end = await self._consumer.end_offsets(wanted)
+        try:
+            async with asyncio.timeout(BOUNDS_TIMEOUT_S):
+                start = await self._consumer.beginning_offsets(wanted)
+                end = await self._consumer.end_offsets(wanted)
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"no answer about {topic} within {BOUNDS_TIMEOUT_S} s") from error
         return {each.partition: Bounds(start[each], end[each]) for each in wanted}
 
     async def ends(self, partitions: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], int]:
@@ -195,8 +217,8 @@ class Broker:
         found = await self._consumer.end_offsets(wanted) if wanted else {}
         return {(partition.topic, partition.partition): offset for partition, offset in found.items()}
 
-    async def commit(self, offsets: Mapping[tuple[str, int], int], *, database_id: str) -> None:
-        """Commits for lag tools; the truth is in the ledger, so a failure is only logged."""
+    async def commit(self, offsets: Mapping[tuple[str, int], int], *, database_id: str) -> bool:
+        """Commits for lag tools. The truth is in the ledger, so a failure is only logged: False, try again later."""
         mine = self._consumer.assignment()
         wanted = {
             TopicPartition(topic, partition): (offset, MARKER + database_id)
@@ -204,7 +226,7 @@ class Broker:
             if TopicPartition(topic, partition) in mine
         }
         if not wanted:
-            return
+            return True
         try:
             await self._consumer.commit(wanted)
         except (KafkaError, IllegalStateError) as error:
@@ -212,6 +234,8 @@ class Broker:
                 "offsets not committed to Kafka; the ledger has them",
                 error=f"{type(error).__name__}: {error}",
             )
+            return False
+        return True
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types

@@ -61,6 +61,8 @@ _BY_SQLSTATE: dict[str, Failure] = {
     "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout: this process was frozen
     "25P04": Failure.TRANSIENT,  # transaction_timeout
     "53400": Failure.RECORD,  # configuration_limit_exceeded: TimescaleDB's limit of decompressed tuples
+    "44000": Failure.RECORD,  # with_check_option_violation: a view refuses the row
+    "P0001": Failure.RECORD,  # raise_exception: a trigger refuses the row
     "54000": Failure.RECORD,  # program_limit_exceeded: an indexed text or a tsvector that is too long
 }
 _BY_CLASS: dict[str, Failure] = {

@@ -19,7 +19,6 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
-    UniqueConstraint,
     func,
     select,
 )
@@ -58,8 +57,12 @@ dead_letters = Table(
     Column("contract", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("resolution", Text, comment="what became of it: empty while it waits"),
-    UniqueConstraint("consumer_group", "topic", "partition", "kafka_offset", name="ingest_dead_letters_message_key"),
     comment="messages that could not be written, whole, with the reason",
+)
+# Not unique: a topic made anew, or read again, brings other messages at the same offsets; the ledger keeps them apart.
+Index(
+    "ingest_dead_letters_message_idx",
+    *(dead_letters.c[name] for name in ("consumer_group", "topic", "partition", "kafka_offset")),
 )
 Index(None, dead_letters.c.created_at)
 
@@ -125,7 +128,7 @@ def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
         return None
     parts: list[bytes] = []
     for name, value in headers:
-        raw = name.encode("utf-8", "surrogatepass")
+        raw = name.encode("utf-8", "surrogateescape")  # as ingest.lenient decoded it
         parts += [len(raw).to_bytes(4, "big"), raw]
         parts.append((-1 if value is None else len(value)).to_bytes(4, "big", signed=True))
         parts.append(value or b"")
@@ -148,5 +151,5 @@ def decode_headers(raw: bytes | None) -> list[tuple[str, bytes | None]]:
 
     while rest:
         name = take() or b""
-        headers.append((name.decode("utf-8", "surrogatepass"), take()))
+        headers.append((name.decode("utf-8", "surrogateescape"), take()))
     return headers

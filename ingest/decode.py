@@ -45,6 +45,18 @@ class Decoder:
         self._to_rows = [_row_maker(topic.columns_of(write)) for write in topic.writes]
 
     def __call__(self, message: Message) -> Item:
+        try:
+            return self._decode(message)
+        except Exception as error:  # noqa: BLE001 - a contract's own code (a validator, a lift) may raise anything
+            return Rejection(
+                message=message,
+                stage="contract",
+                reason=type(error).__name__,
+                error=f"the contract's own code failed: {type(error).__name__}: {error}",
+                contract=f"{self._newest.contract.__name__} {self._newest.name}",
+            )
+
+    def _decode(self, message: Message) -> Item:
         value = message.value
         if value is None:
             return _reject(message, "decode", "no_value", "the message has no value (a tombstone)")

@@ -67,6 +67,8 @@ class _Progress:
     unanswered: Outcome | None = None
     fuse_opened_at: datetime | None = None
     fuse_retry_at: float = 0.0
+    vouched: bool = False
+    """A neighbour could be written before the last attempt."""
     neighbours: list[Item] = field(default_factory=list)
 
 
@@ -119,6 +121,7 @@ class Delivery:
                 )
                 continue
             if outcome is None:
+                self._set_status(Status())
                 continue
             if outcome.steps:
                 self._fuse.committed(outcome.streak)
@@ -142,7 +145,7 @@ class Delivery:
             return None
         if isinstance(progress.error, FuseOpenError):
             await self._check_fuse(progress, progress.error)
-        elif progress.failures >= (1 if progress.halved else FAILURES_BEFORE_HALVING):
+        elif progress.failures:
             await self._consider_the_batch(progress)
         try:
             return await self._writer.write(progress.work, self._fuse, unanswered=progress.unanswered)
@@ -172,20 +175,25 @@ class Delivery:
             raise error
 
     async def _consider_the_batch(self, progress: _Progress) -> None:
-        """After many failures: is it the database for everybody, or this batch?"""
-        if progress.unanswered is not None or not await self._writer.reaches_ledger(progress.work):
-            return
+        """After failures: is it the database for everybody, or this batch?
+
+        A batch is halved. A single message is given up only if it failed often, and its last failure lies between two
+        moments in which a neighbour of it could be written, behind the same locks: a lock or an outage that has just
+        ended condemns nobody.
+        """
         items = progress.work.items
+        enough = 1 if progress.halved and len(items) > 1 else FAILURES_BEFORE_HALVING
+        unknown = progress.unanswered is not None and progress.unanswered.steps
+        if progress.failures < enough or unknown or not await self._writer.reaches_ledger(progress.work):
+            return
         if len(items) > 1:
             raise _Halve
         error = progress.error
-        if (
-            error is not None
-            and sqlstate_of(error) in SPLITTABLE
-            and items
-            and isinstance(items[0], Record)
-            and await self._writer.accepts_any(progress.neighbours)
-        ):
+        if error is None or sqlstate_of(error) not in SPLITTABLE or not items or not isinstance(items[0], Record):
+            return
+        vouched_before = progress.vouched
+        progress.vouched = await self._writer.accepts_any(progress.neighbours, progress.work)
+        if vouched_before and progress.vouched:
             progress.work.items[0] = self._writer.give_up(items[0], error, progress.failures)
 
     def _retrying(self, progress: _Progress) -> AsyncRetrying:

@@ -25,14 +25,15 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.batch import Batch, BatchPolicy
-from ingest.consumer import Broker, OffsetsMissingError, ReadError, UnreadableError
+from ingest.consumer import Broker, OffsetsMissingError, ReadError, UnreadableHeaderError
 from ingest.database import Failure, classify, describe
 from ingest.decode import Decoder
 from ingest.delivery import Delivery, Interrupted, Status
 from ingest.ledger import LastRecord
+from ingest.lenient import read_leniently
 from ingest.metrics import Metrics
 from ingest.positions import Positions
-from ingest.records import Message, Record, Unreadable
+from ingest.records import Message, Record
 from ingest.retry import LANE_RETRY_S
 from ingest.topics import Topic
 from ingest.writer import Outcome, Span, Work
@@ -115,6 +116,7 @@ class Lane:
         """No partition is this process's. What was read of them is dropped; their next owner reads it again."""
         self._drop(set(self._partitions), "rebalance")
         self._partitions = {}
+        self._read_problem = self.read_failing_since = None
         self._metrics.partitions_assigned.labels(self.name).set(0)
         self._wake()
 
@@ -147,6 +149,28 @@ class Lane:
             found.setdefault(item.message.partition, item.message.timestamp)
         return found
 
+    def believed(self) -> dict[int, int]:
+        """Partition → where this process believes the ledger to stand."""
+        return {each.number: each.next_offset for each in self._reading()}
+
+    def compare(self, believed: Mapping[int, int], ledger: Mapping[int, int]) -> None:
+        """What was believed before the ledger was read, against what it said.
+
+        A database host that crashes may take its last acknowledged transactions back. A partition to which nothing
+        new comes would never notice by writing.
+        """
+        back = {
+            number
+            for number, offset in believed.items()
+            if number in self._partitions
+            and self._partitions[number].phase == "reading"
+            and ledger.get(number, -1) < offset
+        }
+        if back:
+            log.warning("the ledger moved back; reading again from there", topic=self.name, partitions=sorted(back))
+            self._metrics.fenced.labels(self.name).inc(len(back))
+            self._unseek(back)
+
     # Reading.
 
     async def read(self) -> None:
@@ -163,16 +187,19 @@ class Lane:
             except OffsetsMissingError as error:
                 self._unseek(error.partitions)
                 continue
-            except UnreadableError:
-                await self._step_over_unreadable(reading)
+            except UnreadableHeaderError:
+                read_leniently()
+                for partition in reading:
+                    self._resume(partition)
                 continue
             except ReadError as error:
                 await self._read_again(reading, error)
                 continue
             self._read_problem = self.read_failing_since = None
-            for number, messages in arrived.items():
-                partition = self._partitions.get(number)
-                if partition in reading:
+            for partition in reading:
+                messages = arrived.get(partition.number)
+                # Meanwhile it may have gone, or been found elsewhere in the ledger: then these are not to be written.
+                if messages and self._is_read(partition):
                     self._accept(partition, messages)
             await self._follow_positions(reading, arrived)
 
@@ -190,7 +217,7 @@ class Lane:
         for message in messages:
             if message.offset < partition.tail:
                 continue
-            item = message.rejection if isinstance(message, Unreadable) else self._decode(message)
+            item = self._decode(message)
             self._batch.add(item, now)
             accepted += 1
             if isinstance(item, Record):
@@ -211,8 +238,7 @@ class Lane:
             if not all_of_them and partition.number not in arrived:
                 continue
             position = await self._broker.position(self.name, partition.number)
-            still_mine = self._partitions.get(partition.number) is partition and partition.phase == "reading"
-            if still_mine and position is not None and position > partition.tail:
+            if self._is_read(partition) and position is not None and position > partition.tail:
                 partition.tail = position
                 self._changed.set()
 
@@ -222,29 +248,15 @@ class Lane:
             self.read_failing_since = time.monotonic()
         self._read_problem = str(error)
         for partition in reading:
-            if self._partitions.get(partition.number) is partition:
-                # Positions may have moved past records that were lost with the error.
-                self._broker.seek(self.name, partition.number, partition.tail)
+            self._resume(partition)
         await asyncio.sleep(READ_RETRY_S)
 
-    async def _step_over_unreadable(self, reading: Sequence[Partition]) -> None:
-        """Takes messages one at a time up to the one that the client can't read; that one becomes a dead letter."""
-        for partition in reading:
-            if self._partitions.get(partition.number) is not partition:
-                continue
-            self._broker.seek(self.name, partition.number, partition.tail)
-            while partition.phase == "reading" and not self._batch.full:
-                try:
-                    arrived = await self._broker.fetch(self.name, [partition.number], max_messages=1)
-                except UnreadableError as error:
-                    self._accept(partition, [Unreadable(self.name, partition.number, partition.tail, str(error))])
-                    self._broker.seek(self.name, partition.number, partition.tail)
-                    break
-                except (ReadError, OffsetsMissingError):
-                    break  # the next round meets it again
-                if not arrived or self._partitions.get(partition.number) is not partition:
-                    break
-                self._accept(partition, arrived[partition.number])
+    def _resume(self, partition: Partition) -> None:
+        """Reads on from where the partition stands. What the client had in hand is fetched again: its position may
+        have moved past records that were lost with an error."""
+        if self._is_read(partition):
+            offset = partition.verify.offset if partition.verify else partition.tail
+            self._broker.seek(self.name, partition.number, offset)
 
     def _unseek(self, numbers: set[int]) -> None:
         """Where these partitions are read from has to be looked up again."""
@@ -252,6 +264,7 @@ class Lane:
             partition = self._partitions[number]
             partition.phase = "unsought"
             partition.retry_at = 0.0
+            self._broker.pause(self.name, number)
         self._drop(numbers, "sought_anew")
         self._changed.set()
 
@@ -324,6 +337,9 @@ class Lane:
         self._room.set()
         return Work(items, spans) if spans else None
 
+    def _is_read(self, partition: Partition) -> bool:
+        return self._partitions.get(partition.number) is partition and partition.phase == "reading"
+
     def _reading(self) -> Iterable[Partition]:
         return (partition for partition in self._partitions.values() if partition.phase == "reading")
 
@@ -374,9 +390,11 @@ class Lane:
             return
         if self._partitions.get(partition.number) is not partition:
             return
+        self._drop({partition.number}, "sought_anew")
         partition.next_offset = partition.taken = partition.tail = start.next_offset
         partition.verify = start.verify
         partition.recreated = False
+        partition.retry_at = time.monotonic() + SEEK_RETRY_S
         if self._broker.seek(self.name, partition.number, start.seek_to):
             partition.phase = "reading"
             self._readable.set()

@@ -123,6 +123,9 @@ _of_partition = (
     offsets.c.partition == bindparam("b_partition"),
 )
 _SELECT_ROW = select(offsets).where(*_of_partition)
+_SELECT_ALL = select(offsets.c.topic, offsets.c.partition, offsets.c.next_offset).where(
+    offsets.c.consumer_group == bindparam("b_group"), offsets.c.topic.in_(bindparam("b_topics", expanding=True))
+)
 _LOCK = (
     select(offsets.c.partition, offsets.c.next_offset)
     .where(
@@ -192,6 +195,12 @@ async def read(connection: AsyncConnection, group: str, topic: str, partition: i
     if row.last_offset is not None:
         last = LastRecord(row.last_offset, row.last_timestamp, row.last_checksum)
     return LedgerRow(row.next_offset, last)
+
+
+async def read_all(connection: AsyncConnection, group: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """(topic, partition) → next_offset, of every row of the group's topics."""
+    found = await connection.execute(_SELECT_ALL, {"b_group": group, "b_topics": list(topics)})
+    return {(row.topic, row.partition): row.next_offset for row in found}
 
 
 async def create(connection: AsyncConnection, group: str, topic: str, first: Mapping[int, int]) -> None:

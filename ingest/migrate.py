@@ -79,13 +79,15 @@ async def _run(context: Context, url: str, version_table: str, options: dict[str
     try:
         # Its own connection: the lock outlives the transactions of the revisions.
         guard = await _connect(engine)
-        await _lock(guard, version_table)
-        async with engine.connect() as connection:
-            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-            await connection.commit()
-            await connection.run_sync(_migrate, context, options)
-            await connection.commit()
-        await guard.close()
+        try:
+            await _lock(guard, version_table)
+            async with engine.connect() as connection:
+                await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+                await connection.commit()
+                await connection.run_sync(_migrate, context, options)
+                await connection.commit()
+        finally:
+            await guard.close()
     finally:
         await engine.dispose()
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest import ledger
 from ingest.batch import BatchPolicy
 from ingest.consumer import Broker
+from ingest.database import Failure, classify, describe
 from ingest.decode import Decoder, TimestampLimits
 from ingest.lane import Lane
 from ingest.metrics import Metrics
@@ -28,7 +30,9 @@ log = structlog.get_logger(__name__)
 COMMIT_EVERY_S = 1.0
 SAMPLE_LAG_EVERY_S = 5.0
 LOOK_FOR_TOPICS_EVERY_S = 10.0
-FINAL_COMMIT_S = 3.0
+COMPARE_LEDGER_EVERY_S = 2.0
+KEEP_MEMBERSHIP_EVERY_S = 1.0
+ASK_DATABASE_S = 5.0
 READ_FAILS_TOO_LONG_S = 300.0
 
 
@@ -46,6 +50,8 @@ class Pipeline:
         client_id: str,
     ) -> None:
         self._metrics = metrics
+        self._engine = engine
+        self._group = settings.kafka.group_id
         self._database_id = database_id
         self._broker = Broker(settings.kafka, self, client_id=client_id)
         positions = Positions(
@@ -81,6 +87,7 @@ class Pipeline:
         self._missing: set[str] = set()
         self._behind_since: dict[tuple[str, int], float] = {}
         self.broker_problem: str | None = None
+        self.database_problem: str | None = None
         self.joined = False
         """Whether the group has given this member its partitions, perhaps none."""
 
@@ -99,6 +106,8 @@ class Pipeline:
             readers += [
                 tasks.create_task(self._every(COMMIT_EVERY_S, self._commit)),
                 tasks.create_task(self._every(SAMPLE_LAG_EVERY_S, self._sample_lag)),
+                tasks.create_task(self._every(COMPARE_LEDGER_EVERY_S, self._compare_ledger)),
+                tasks.create_task(self._every(KEEP_MEMBERSHIP_EVERY_S, self._keep_membership)),
                 tasks.create_task(self._every(LOOK_FOR_TOPICS_EVERY_S, self._subscribe)),
             ]
             writers = [tasks.create_task(lane.write()) for lane in self.lanes.values()]
@@ -112,13 +121,13 @@ class Pipeline:
                 lane.stop()
             await asyncio.wait(writers)
 
-    async def close(self) -> None:
-        """Commits what is written and leaves the group."""
+    async def close(self, *, within_s: float) -> None:
+        """Commits what is written and leaves the group; gives each so long."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINAL_COMMIT_S):
+            async with asyncio.timeout(within_s):
                 await self._commit()
         with contextlib.suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(FINAL_COMMIT_S):
+            async with asyncio.timeout(within_s):
                 await self._broker.stop()
 
     def troubles(self) -> dict[str, str]:
@@ -129,17 +138,12 @@ class Pipeline:
             if lane.status.state != "running"
         }
 
-    def lanes_at_work(self) -> int:
-        """How many lanes have partitions."""
-        return sum(bool(lane.partitions) for lane in self.lanes.values())
-
     def unreadable_for_too_long(self) -> str | None:
-        """A lane whose every read has failed for minutes: the client is broken, and a new process is the cure."""
+        """Every read of every lane has failed for minutes: the client is broken, and a new process is the cure."""
         now = time.monotonic()
-        for name, lane in self.lanes.items():
-            since = lane.read_failing_since
-            if since is not None and now - since > READ_FAILS_TOO_LONG_S:
-                return f"{name} can't be read for {now - since:.0f} s"
+        since = [lane.read_failing_since for lane in self.lanes.values() if lane.partitions]
+        if since and all(each is not None and now - each > READ_FAILS_TOO_LONG_S for each in since):
+            return f"no topic could be read for {READ_FAILS_TOO_LONG_S:g} s"
         return None
 
     # Rebalances: only marks.
@@ -157,18 +161,18 @@ class Pipeline:
     # What runs beside the lanes.
 
     @staticmethod
-    async def _every(seconds: float, work: object) -> None:
+    async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await work()  # type: ignore[operator]
+            await work()
 
     def _written(self, topic: str, offsets: Mapping[int, int]) -> None:
         self._to_commit.update({(topic, partition): offset for partition, offset in offsets.items()})
 
     async def _commit(self) -> None:
         offsets, self._to_commit = self._to_commit, {}
-        if offsets:
-            await self._broker.commit(offsets, database_id=self._database_id)
+        if offsets and not await self._broker.commit(offsets, database_id=self._database_id):
+            self._to_commit = offsets | self._to_commit
 
     async def _subscribe(self) -> None:
         try:
@@ -209,6 +213,30 @@ class Pipeline:
                     max(0.0, now - behind_since[where]) if lag else 0.0
                 )
         self._behind_since = behind_since
+
+    async def _compare_ledger(self) -> None:
+        """Asks the database whether it answers, and whether its ledger still stands where the lanes believe.
+
+        Lanes that have nothing to write notice neither by themselves.
+        """
+        believed = {name: lane.believed() for name, lane in self.lanes.items()}
+        try:
+            async with asyncio.timeout(ASK_DATABASE_S), self._engine.connect() as connection:
+                found = await ledger.read_all(connection, self._group, self.lanes)
+        except Exception as error:  # what kind it is decides
+            if classify(error) is Failure.FATAL:
+                raise
+            self.database_problem = describe(error)
+            return
+        self.database_problem = None
+        for name, lane in self.lanes.items():
+            lane.compare(believed[name], {partition: at for (topic, partition), at in found.items() if topic == name})
+
+    async def _keep_membership(self) -> None:
+        try:
+            await self._broker.keep_membership()
+        except KafkaError as error:
+            self._set_broker_problem(f"group: {type(error).__name__}: {error}")
 
     def _set_broker_problem(self, problem: str | None) -> None:
         if (problem is None) != (self.broker_problem is None):

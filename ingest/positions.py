@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import ledger
 from ingest.consumer import Broker
@@ -57,13 +57,13 @@ class Positions:
 
         Raises LaneError when nobody but a person can say; KafkaError or the database's errors when either fails.
         """
-        async with self._engine.begin() as connection:
-            row = await ledger.read(connection, self._group, topic, partition)
-            if row is None:
-                first = await self._first_offsets(connection, topic, partition)
+        row = await self._row(topic, partition)
+        if row is None:
+            first = await self._first_offsets(topic, partition)
+            async with self._engine.begin() as connection:
                 await ledger.create(connection, self._group, topic, first)
-                row = await ledger.read(connection, self._group, topic, partition)
-                assert row is not None  # created by us or by somebody else just now
+            row = await self._row(topic, partition)
+            assert row is not None  # created by us or by somebody else just now
         bounds = (await self._broker.bounds(topic, [partition]))[partition]
         where = f"{topic} partition {partition}"
         if recreated or row.next_offset > bounds.end:
@@ -83,10 +83,15 @@ class Positions:
             return Start(row.next_offset, row.next_offset, None)
         return Start(row.next_offset, row.last.offset, row.last)
 
-    async def _first_offsets(self, connection: AsyncConnection, topic: str, partition: int) -> dict[int, int]:
+    async def _row(self, topic: str, partition: int) -> LedgerRow | None:
+        async with self._engine.begin() as connection:
+            return await ledger.read(connection, self._group, topic, partition)
+
+    async def _first_offsets(self, topic: str, partition: int) -> dict[int, int]:
         """Where partitions without a ledger row begin: all of a topic that is new to the group, at once, so that
         ``latest`` means one moment; else only this one, which was added to the topic and begins at its beginning."""
-        known = await ledger.knows_topic(connection, self._group, topic)
+        async with self._engine.connect() as connection:
+            known = await ledger.knows_topic(connection, self._group, topic)
         partitions = {partition} if known else self._broker.partitions(topic) | {partition}
         committed = await self._broker.committed(topic, partitions)
         for number, offset in committed.items():

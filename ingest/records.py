@@ -73,21 +73,3 @@ class Rejection:
 
 
 Item: TypeAlias = Record | Rejection
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A message that the Kafka client can't read: only where it stands is known."""
-
-    topic: str
-    partition: int
-    offset: int
-    error: str
-    timestamp: int = 0
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-    @property
-    def rejection(self) -> Rejection:
-        return Rejection(self, "decode", "unreadable", f"the Kafka client can't read it: {self.error}")

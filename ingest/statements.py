@@ -70,8 +70,9 @@ class TableWriter:
         columns = self.table.c
         statement: Insert = insert(self.table).values({name: self._value(name) for name in self._columns})
         match self._rule:
-            case FirstWins():
-                statement = statement.on_conflict_do_nothing()
+            case FirstWins(key=key):
+                # Named: a conflict with another unique key is no duplicate, but the database refusing the message.
+                statement = statement.on_conflict_do_nothing(index_elements=list(key))
             case LastWins(key=key, update=update):
                 new = statement.excluded
                 statement = statement.on_conflict_do_update(

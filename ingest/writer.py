@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ingest import dead_letters, ledger
@@ -24,6 +24,7 @@ from ingest.records import Item, Record, Rejection
 from ingest.statements import TableWriter
 from ingest.topics import Topic
 
+_IMMEDIATE = text("SET CONSTRAINTS ALL IMMEDIATE")
 _EXCLUSIVE = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
 
 
@@ -74,6 +75,15 @@ class Outcome:
     rejections: list[Rejection] = field(default_factory=list)
     streak: Streak = field(default_factory=Streak)
 
+    def only(self, partitions: set[int]) -> Outcome:
+        """The same, for these partitions."""
+        return Outcome(
+            {partition: step for partition, step in self.steps.items() if partition in partitions},
+            self.fenced & partitions,
+            [each for each in self.rejections if each.message.partition in partitions],
+            self.streak,
+        )
+
 
 class UnansweredCommit(TransientError):
     """COMMIT was sent and its answer never came. The ledger knows (see :meth:`Writer.write`)."""
@@ -84,13 +94,16 @@ class UnansweredCommit(TransientError):
 
 
 class Writer:
-    """Writes one topic's batches. Holds no state between them."""
+    """Writes one topic's batches."""
 
     def __init__(self, engine: AsyncEngine, group: str, topic: Topic) -> None:
         self._engine = engine
         self._group = group
         self._topic = topic
         self._tables = [TableWriter(topic, write) for write in topic.writes]
+        self._immediate = False
+        """Whether a deferred constraint refused a COMMIT: from then on they are checked where a
+        message can be isolated."""
 
     async def write(self, work: Work, fuse: Fuse, *, unanswered: Outcome | None = None) -> Outcome:
         """One attempt, one transaction.
@@ -104,8 +117,10 @@ class Writer:
         async with self._engine.connect() as connection:
             transaction = await connection.begin()
             stands = await ledger.lock(connection, self._group, self._topic.name, work.spans)
-            if unanswered is not None and _committed(unanswered, stands):
-                return unanswered
+            if unanswered is not None:
+                if _committed(unanswered, stands):
+                    return unanswered.only(set(stands))
+                unanswered.steps.clear()  # it was not, and can't be any more
             outcome.fenced = {
                 partition for partition, span in work.spans.items() if stands.get(partition) != span.start
             }
@@ -121,8 +136,12 @@ class Writer:
             try:
                 await transaction.commit()
             except Exception as error:
-                if classify(error) is Failure.TRANSIENT:
-                    raise UnansweredCommit(outcome) from error
+                match classify(error):
+                    case Failure.TRANSIENT:
+                        raise UnansweredCommit(outcome) from error
+                    case Failure.RECORD:
+                        self._immediate = True
+                        raise TransientError(f"refused at COMMIT: {describe(error)}") from error
                 raise
         return outcome
 
@@ -137,13 +156,16 @@ class Writer:
             raise
         return True
 
-    async def accepts_any(self, items: Sequence[Item]) -> bool:
-        """Whether any of these messages can be written just now. Tries them one by one and keeps nothing."""
+    async def accepts_any(self, items: Sequence[Item], work: Work) -> bool:
+        """Whether any of these messages can be written just now, on the same way as ``work``: behind the same locks.
+        Tries them one by one and keeps nothing."""
         for item in items:
             if not isinstance(item, Record):
                 continue
             try:
                 async with self._engine.connect() as connection:
+                    await ledger.lock(connection, self._group, self._topic.name, work.spans)
+                    await self._take_turns(connection)
                     await self._write_records(connection, [item])
                     await connection.rollback()
             except Exception as error:
@@ -156,10 +178,16 @@ class Writer:
     async def _write_items(self, connection: AsyncConnection, items: Sequence[Item]) -> list[bool | Rejection]:
         """For each item: whether it changed a row, or why it can't be written."""
         records = [item for item in items if isinstance(item, Record)]
-        if records and self._topic.exclusive is not None:
-            await connection.execute(_EXCLUSIVE, {"name": f"loom-ingest {self._topic.exclusive}"})
+        if records:
+            await self._take_turns(connection)
         written = iter(await self._isolate(connection, records, attempts=1) if records else [])
         return [next(written) if isinstance(item, Record) else item for item in items]
+
+    async def _take_turns(self, connection: AsyncConnection) -> None:
+        if self._immediate:
+            await connection.execute(_IMMEDIATE)
+        if self._topic.exclusive is not None:
+            await connection.execute(_EXCLUSIVE, {"name": f"loom-ingest {self._topic.exclusive}"})
 
     async def _isolate(
         self, connection: AsyncConnection, records: Sequence[Record], *, attempts: int

@@ -153,5 +153,8 @@ class Topic:
         ]
         if set(write.rule.key) not in keys:
             raise TypeError(f"{where}: ({', '.join(write.rule.key)}) is no primary key or unique constraint of it")
+        nullable = [name for name in write.rule.key if write.table.c[name].nullable]
+        if nullable:
+            raise TypeError(f"{where}: key column {', '.join(nullable)} must be NOT NULL: a NULL equals nothing")
         if isinstance(write.rule, LastWins) and not set(write.rule.update) <= set(filled):
             raise TypeError(f"{where}: `update` names a column that no message fills")

@@ -54,10 +54,13 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("resolution", sa.Text(), nullable=True, comment="what became of it: empty while it waits"),
         sa.PrimaryKeyConstraint("id", name=op.f("ingest_dead_letters_pkey")),
-        sa.UniqueConstraint(
-            "consumer_group", "topic", "partition", "kafka_offset", name="ingest_dead_letters_message_key"
-        ),
         comment="messages that could not be written, whole, with the reason",
+    )
+    op.create_index(
+        "ingest_dead_letters_message_idx",
+        "ingest_dead_letters",
+        ["consumer_group", "topic", "partition", "kafka_offset"],
+        unique=False,
     )
     op.create_index(op.f("ingest_dead_letters_created_at_idx"), "ingest_dead_letters", ["created_at"], unique=False)
     op.create_table(
@@ -122,6 +125,7 @@ def downgrade() -> None:
     op.drop_table("ingest_offsets")
     op.drop_table("ingest_offset_gaps")
     op.drop_table("ingest_fuses")
+    op.drop_index("ingest_dead_letters_message_idx", table_name="ingest_dead_letters")
     op.drop_index(op.f("ingest_dead_letters_created_at_idx"), table_name="ingest_dead_letters")
     op.drop_table("ingest_dead_letters")
     op.drop_table("ingest_database")
