@@ -1,0 +1,108 @@
+"""One bad or slow topic does not stop the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.acceptance.conftest import System
+from tests.support import messages
+from tests.support.database import ROOT
+from tests.support.topics import EMOTIONS, GPS, PLAIN
+from tests.support.waiting import eventually
+
+
+async def test_a_topic_whose_table_is_gone_stops_alone_and_goes_on_by_itself(system: System) -> None:
+    service = system.service()
+    service.wait_until_said("partitions assigned")
+    await system.sql("ALTER TABLE device_sensor_gps_raw RENAME TO elsewhere")
+    await system.produce(GPS, [messages.gps(number) for number in range(50)])
+    stopped = service.wait_until_said("lane stopped")
+    assert stopped["topic"] == system.topic(GPS)
+    assert "42P01" in stopped["reason"]
+    await system.produce(EMOTIONS, [messages.emotion(number) for number in range(50)])
+    await system.caught_up([EMOTIONS])
+    status, body = service.page("/readyz")
+    assert (status, list(json.loads(body)["degraded"])) == (200, [system.topic(GPS)])
+    assert service.metric("ingest_lane_state", topic=system.topic(GPS), state="stopped") == 1
+    await system.sql("ALTER TABLE elsewhere RENAME TO device_sensor_gps_raw")
+    await system.caught_up([GPS])  # within 30 s, when it tries again
+    assert await system.account(GPS) == (50, 0, 0)
+    assert await system.sql("SELECT * FROM ingest_dead_letters") == []
+
+
+async def test_one_cause_that_rejects_everything_opens_the_fuse_until_somebody_accepts(system: System) -> None:
+    service = system.service(LOOM_KAFKA_BATCH_SIZE="10", LOOM_BATCH_MAX_MESSAGES="60")
+    service.wait_until_said("partitions assigned")
+    bad = [messages.plain("x") | {"timestamp": "2026-03-01T12:00:00"} for _ in range(400)]
+    await system.produce(PLAIN, bad)
+    opened = service.wait_until_said("fuse opened")
+    assert "timezone_aware at timestamp" in opened["reason"]
+    before = (await system.account(PLAIN))[2]
+    assert before < 400
+    await system.produce(GPS, [messages.gps(number) for number in range(50)])
+    await system.caught_up([GPS])
+    _, body = service.page("/readyz")
+    assert json.loads(body)["degraded"][system.topic(PLAIN)].startswith("fuse_open")
+    (fuse,) = await system.sql("SELECT topic, cause FROM ingest_fuses")
+    assert fuse == {"topic": system.topic(PLAIN), "cause": "contract timezone_aware timestamp"}
+    assert (await system.account(PLAIN))[2] == before  # nothing moved meanwhile
+
+    refused = _command(system, "resume", system.topic(PLAIN))
+    assert (refused.returncode, "--accept" in refused.stderr) == (4, True)
+    accepted = _command(system, "resume", system.topic(PLAIN), "--accept")
+    assert accepted.returncode == 0, accepted.stderr
+    await system.caught_up([PLAIN])
+    assert await system.account(PLAIN) == (0, 0, 400)
+
+
+async def test_a_lone_bad_message_on_a_quiet_topic_never_opens_the_fuse(system: System) -> None:
+    service = system.service()
+    service.wait_until_said("partitions assigned")
+    for number in range(3):
+        await system.produce(PLAIN, [b"{"])
+        await system.written(PLAIN, number + 1)
+    assert await system.account(PLAIN) == (0, 0, 3)
+    assert not service.said("fuse opened")
+
+
+async def test_counters_close_the_account(system: System) -> None:
+    service = system.service()
+    bodies = [messages.emotion(number % 80) for number in range(100)]
+    await system.produce(EMOTIONS, [*bodies, b"bad", messages.emotion(99, confidence_score=2), b"\xff"])
+    await system.caught_up([EMOTIONS])
+    topic = system.topic(EMOTIONS)
+
+    def counters() -> tuple[float, ...]:
+        names = ("read", "written", "duplicate", "dead_lettered", "dropped")
+        return tuple(service.metric(f"ingest_messages_{name}_total", topic=topic) for name in names)
+
+    assert counters() == (103, 80, 20, 3, 0)
+    assert await system.account(EMOTIONS) == (80, 20, 3)
+    assert service.metric("ingest_messages_buffered", topic=topic) == 0
+
+    async def lag() -> float:
+        return service.metric("ingest_lag_messages", topic=topic) + service.metric("ingest_lag_seconds", topic=topic)
+
+    await eventually(lag, until=lambda found: found == 0)
+
+
+async def test_unknown_fields_are_counted_and_their_messages_written(system: System) -> None:
+    service = system.service()
+    await system.produce(GPS, [messages.gps(1, satellites=7), messages.gps(2, satellites=8, **{"\x00odd": 1})])
+    await system.caught_up([GPS])
+    assert await system.account(GPS) == (2, 0, 0)
+    assert service.metric("ingest_unknown_fields_total", topic=system.topic(GPS), field="satellites") == 2
+
+
+def _command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from ingest.cli import main; main()", *arguments],
+        env=system.services[0].environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

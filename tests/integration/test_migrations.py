@@ -1,0 +1,94 @@
+"""Migrations make the whole schema, take it back, and agree with the tables in the code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from ingest.local.postgres import query
+from tests.support.database import ROOT, alembic
+
+TABLES = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_name <> 'alembic_version'"
+)
+
+
+def test_upgrade_creates_everything_and_downgrade_takes_it_all_back(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    assert len(query(empty_database_url, TABLES)) == 9
+    alembic(empty_database_url, "downgrade", "base")
+    assert query(empty_database_url, TABLES) == []
+    assert query(empty_database_url, "SELECT 1 FROM pg_extension WHERE extname = 'vector'") == []
+    alembic(empty_database_url, "upgrade", "head")
+
+
+def test_alembic_check_is_silent(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    assert "No new upgrade operations detected" in alembic(empty_database_url, "check")
+
+
+def test_downgrade_leaves_an_extension_that_others_use(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    query(empty_database_url, "CREATE TABLE others (v vector(3))")
+    alembic(empty_database_url, "downgrade", "base")
+    assert query(empty_database_url, "SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+
+
+def test_there_is_one_head() -> None:
+    assert len(alembic("postgresql://unused", "heads").strip().splitlines()) == 1
+
+
+def test_every_database_gets_an_id_of_its_own(empty_database_url: str, database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "head")
+    ids = [query(url, "SELECT id FROM ingest_database") for url in (empty_database_url, database_url)]
+    assert [len(found) for found in ids] == [1, 1]
+    assert ids[0] != ids[1]
+
+
+async def test_two_upgrades_at_once_are_one(empty_database_url: str) -> None:
+    async def upgrade() -> tuple[int | None, bytes]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head",
+            env={**os.environ, "LOOM_DATABASE_URL": empty_database_url},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        return process.returncode, output
+
+    results = await asyncio.gather(upgrade(), upgrade(), upgrade())
+    assert [code for code, _ in results] == [0, 0, 0], results
+
+
+def test_bad_input_gets_one_line(database_url: str) -> None:
+    for url, expected in (
+        ("", "LOOM_DATABASE_URL is required and not set"),
+        ("mysql://x", "LOOM_DATABASE_URL must begin with postgresql://"),
+        (database_url.rsplit("/", 1)[0] + "/nowhere", 'database "nowhere" does not exist'),
+    ):
+        output = alembic(url, "upgrade", "head", check=False)
+        assert "Traceback" not in output
+        assert expected in output
+
+
+def test_tables_of_others_are_left_alone(empty_database_url: str) -> None:
+    query(empty_database_url, "CREATE TABLE somebody_elses (id int)")
+    alembic(empty_database_url, "upgrade", "head")
+    assert "No new upgrade operations detected" in alembic(empty_database_url, "check")
+
+
+def test_ranges_are_in_the_tables_too(database_url: str) -> None:
+    found: Any = query(
+        database_url,
+        "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conname LIKE '%raw%'",
+    )
+    assert sorted(name for (name,) in found) == [
+        "analysis_audio_emotion_scores_raw_arousal_score_check",
+        "analysis_audio_emotion_scores_raw_confidence_score_check",
+        "analysis_audio_emotion_scores_raw_dominance_score_check",
+        "analysis_audio_emotion_scores_raw_valence_score_check",
+        "device_sensor_gps_raw_latitude_check",
+        "device_sensor_gps_raw_longitude_check",
+    ]
