@@ -60,15 +60,16 @@ class Table:
         self._next += len(bodies)
         return outcome
 
-    async def rows(self, sql: str) -> list[dict[str, Any]]:
+    async def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         async with self.engine.connect() as connection:
-            return [dict(row._mapping) for row in await connection.execute(text(sql))]
+            return [dict(row._mapping) for row in await connection.execute(text(sql), parameters)]
 
     async def counts(self) -> tuple[int, int, int]:
         """Written, duplicate, dead-lettered, as the ledger has them."""
         (row,) = await self.rows(
             "SELECT sum(written)::int w, sum(duplicate)::int d, sum(dead_lettered)::int l FROM ingest_offsets "
-            f"WHERE topic = '{self.topic.name}'"
+            "WHERE topic = :topic",
+            topic=self.topic.name,
         )
         return row["w"], row["d"], row["l"]
 

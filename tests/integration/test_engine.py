@@ -70,7 +70,7 @@ async def _connect(engine: Any) -> Any:
 )
 async def test_what_a_failed_connection_means(database_url: str, change: Any, failure: Failure) -> None:
     engine = create_engine(DatabaseSettings(url=change(database_url)), application_name="kafka")
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is the question
+    with pytest.raises(Exception) as raised:
         async with engine.connect():
             pass
     await engine.dispose()

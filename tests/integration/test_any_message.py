@@ -1,0 +1,95 @@
+"""Whatever is sent ends as exactly one row's message or one dead letter, in the real database, and nothing stops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest.fuse import Fuse
+from ingest.records import Rejection
+from ingest.topics import Topic
+from ingest.writer import Span, Work, Writer
+from tests.integration.conftest import GROUP, Table
+from tests.support import messages
+from tests.support.mutations import mutated
+from tests.support.topics import ARCHIVED, EMOTIONS, GPS, LIKES
+
+VALID: list[tuple[Topic, dict[str, Any]]] = [
+    (EMOTIONS, messages.emotion(1)),
+    (GPS, messages.gps(1)),
+    (LIKES, messages.like("w1")),
+    (ARCHIVED, messages.archived("w1")),
+]
+every_topic = pytest.mark.parametrize(("topic", "valid"), VALID, ids=[topic.name for topic, _ in VALID])
+
+
+@every_topic
+async def test_mutated_messages_end_once_each(
+    engine: AsyncEngine, table: Any, topic: Topic, valid: dict[str, Any]
+) -> None:
+    side: Table = await table(topic)
+    loop = asyncio.get_running_loop()
+    written = 0
+
+    def write(batch: list[bytes]) -> None:
+        nonlocal written
+        items = side.items(batch, written)
+        work = Work(items, {0: Span(written, written + len(items))})
+        # A writer of its own each time: mutated messages are all bad, which would open a fuse.
+        coroutine = Writer(engine, GROUP, topic).write(work, Fuse())
+        outcome = asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+        step = outcome.steps[0]
+        assert step.written + step.duplicate + step.dead_lettered == len(batch)
+        assert len(outcome.rejections) == step.dead_lettered >= sum(isinstance(item, Rejection) for item in items)
+        written += len(batch)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(batch=st.lists(mutated(valid), min_size=1, max_size=12))
+    def run(batch: list[bytes]) -> None:
+        write(batch)
+
+    await asyncio.to_thread(run)
+    assert sum(await side.counts()) == written > 0
+    (letters,) = await side.rows("SELECT count(*)::int AS n FROM ingest_dead_letters")
+    assert letters["n"] == (await side.counts())[2]
+
+
+def long_and_random(length: int) -> str:
+    """A text that PostgreSQL can't compress under its limits."""
+    return "".join(random.Random(length).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
+
+
+LIMITS: list[tuple[str, Topic, dict[str, Any], str | None]] = [
+    ("3 MB of text", ARCHIVED, messages.archived("w1", extracted_text=long_and_random(3_000_000)), None),
+    (
+        "half a megabyte of jsonb",
+        GPS,
+        messages.gps(1, metadata={str(number): number / 7 for number in range(30_000)}),
+        None,
+    ),
+    ("an indexed text of 10 kB", EMOTIONS, messages.emotion(1, predicted_emotion=long_and_random(10_000)), "54000"),
+    ("a key of 10 kB", GPS, messages.gps(1, device_id=long_and_random(10_000)), "54000"),
+    ("a number too small for real", EMOTIONS, messages.emotion(1, valence_score=1e-300), "22003"),
+    ("a year 1 with an offset", LIKES, messages.like("w1", liked_at="0001-01-01T00:00:00+14:00"), "22000"),
+    ("a number of 4,000 digits in jsonb", GPS, messages.gps(1, metadata={"a": 10**4000}), None),
+    ("an embedding that underflows", LIKES, messages.like("w1", embedding=[1e-300] * 384), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "sqlstate"), [limit[1:] for limit in LIMITS], ids=[limit[0] for limit in LIMITS]
+)
+async def test_what_only_the_database_can_judge_ends_once(
+    table: Any, topic: Topic, body: dict[str, Any], sqlstate: str | None
+) -> None:
+    side: Table = await table(topic)
+    neighbour = {EMOTIONS: messages.emotion(2), GPS: messages.gps(2), LIKES: messages.like("w2")}
+    outcome = await side.write(body, neighbour.get(topic, messages.archived("w2")))
+    assert [rejection.sqlstate for rejection in outcome.rejections] == ([sqlstate] if sqlstate else [])
+    assert await side.counts() == ((1, 0, 1) if sqlstate else (2, 0, 0))

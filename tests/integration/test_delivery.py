@@ -1,0 +1,162 @@
+"""Delivery on a real database: what is transient waits, what is at fault is found, and doubt condemns nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest.delivery import Delivery, Interrupted
+from ingest.local.postgres import query
+from ingest.metrics import Metrics
+from ingest.topics import Topic
+from ingest.writer import Outcome, Work
+from tests.integration.conftest import GROUP, Table
+from tests.support import messages
+from tests.support.topics import ARCHIVED, LIKES, PLAIN
+from tests.support.waiting import eventually
+
+
+class Lane:
+    """A delivery with its outcomes and its count of failures."""
+
+    def __init__(self, engine: AsyncEngine, topic: Topic) -> None:
+        self.outcomes: list[Outcome] = []
+        self.metrics = Metrics()
+        self.topic = topic
+        self.delivery = Delivery(engine, GROUP, topic, metrics=self.metrics, on_outcome=self.outcomes.append)
+
+    async def failures(self) -> float:
+        value = self.metrics.registry.get_sample_value(
+            "ingest_write_failures_total", {"topic": self.topic.name, "failure": "transient"}
+        )
+        return value or 0
+
+    def start(self, work: Work) -> asyncio.Task[None]:
+        return asyncio.create_task(self.delivery.deliver(work, lambda work: work))
+
+
+@pytest.fixture
+def impatient(database_url: str) -> str:
+    """The database ends statements after 300 ms."""
+    name = database_url.rpartition("/")[2]
+    query(database_url, f"ALTER DATABASE {name} SET statement_timeout = '300ms'")
+    return database_url
+
+
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.identity = 'slow' THEN PERFORM pg_sleep(5); END IF; RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON test_plain FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+async def slow_down(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(SLOW)
+    await connection.close()
+
+
+async def test_a_message_that_fails_while_its_neighbours_can_be_written_is_found_and_given_up(
+    impatient: str, engine: AsyncEngine, table: Any
+) -> None:
+    await slow_down(impatient)
+    plain: Table = await table(PLAIN)
+    lane = Lane(engine, PLAIN)
+    bodies = [messages.plain("slow" if number == 6 else f"m{number}") for number in range(10)]
+    await asyncio.wait_for(lane.start(plain.work(bodies)), 60)
+    assert await plain.counts() == (9, 0, 1)
+    (letter,) = await plain.rows("SELECT kafka_offset, sqlstate, attempts FROM ingest_dead_letters")
+    assert (letter["kafka_offset"], letter["sqlstate"]) == (6, "57014")
+    assert letter["attempts"] >= 6
+    assert lane.delivery.status.state == "running"
+
+
+async def test_a_lone_message_that_times_out_is_never_given_up(impatient: str, engine: AsyncEngine, table: Any) -> None:
+    await slow_down(impatient)
+    plain: Table = await table(PLAIN)
+    lane = Lane(engine, PLAIN)
+    delivering = lane.start(plain.work([messages.plain("slow")]))
+    await eventually(lane.failures, until=lambda failures: failures >= 8, within_s=60)
+    assert await plain.rows("SELECT * FROM ingest_dead_letters") == []
+    query(impatient, "DROP TRIGGER slow ON test_plain")
+    await asyncio.wait_for(delivering, 30)
+    assert await plain.counts() == (1, 0, 0)
+
+
+async def test_a_lock_on_the_table_never_makes_dead_letters(impatient: str, engine: AsyncEngine, table: Any) -> None:
+    plain: Table = await table(PLAIN)
+    lane = Lane(engine, PLAIN)
+    migration = await asyncpg.connect(impatient)
+    async with migration.transaction():
+        await migration.execute("LOCK TABLE test_plain IN ACCESS EXCLUSIVE MODE")
+        delivering = lane.start(plain.work([messages.plain(f"m{number}") for number in range(4)]))
+        await eventually(lane.failures, until=lambda failures: failures >= 10, within_s=90)
+        assert lane.delivery.status.state == "retrying"
+    await migration.close()
+    await asyncio.wait_for(delivering, 30)
+    assert await plain.counts() == (4, 0, 0)
+
+
+async def test_another_pod_that_writes_the_same_tweets_is_waited_for(
+    impatient: str, engine: AsyncEngine, table: Any
+) -> None:
+    """A group of topics takes turns: waiting for one's turn condemns no message, however long it takes."""
+    archived: Table = await table(ARCHIVED)
+    await table(LIKES)
+    lane = Lane(engine, ARCHIVED)
+    other = await asyncpg.connect(impatient)
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('loom-ingest tweets', 0))")
+        delivering = lane.start(archived.work([messages.archived(f"w{number}") for number in range(4)]))
+        await eventually(lane.failures, until=lambda failures: failures >= 10, within_s=90)
+    await other.close()
+    await asyncio.wait_for(delivering, 30)
+    assert await archived.counts() == (4, 0, 0)
+
+
+async def test_a_constraint_that_is_checked_at_commit_finds_its_message(engine: AsyncEngine, table: Any) -> None:
+    plain: Table = await table(PLAIN)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "ALTER TABLE test_plain ADD CONSTRAINT once UNIQUE (identity) DEFERRABLE INITIALLY DEFERRED"
+        )
+    lane = Lane(engine, PLAIN)
+    await asyncio.wait_for(lane.start(plain.work([messages.plain(name) for name in "abcab"])), 30)
+    assert await plain.counts() == (3, 0, 2)
+    letters = await plain.rows("SELECT kafka_offset, constraint_name FROM ingest_dead_letters ORDER BY 1")
+    assert [(each["kafka_offset"], each["constraint_name"]) for each in letters] == [(3, "once"), (4, "once")]
+
+
+async def test_a_trigger_that_refuses_a_message_makes_one_dead_letter(engine: AsyncEngine, table: Any) -> None:
+    plain: Table = await table(PLAIN)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF NEW.identity = 'b' THEN RAISE 'no b'; END IF; RETURN NEW; END $$"
+        )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON test_plain FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    await plain.write(*(messages.plain(name) for name in "abc"))
+    assert await plain.counts() == (2, 0, 1)
+
+
+async def test_a_lane_that_is_stopped_does_not_wait_for_a_retry(
+    impatient: str, engine: AsyncEngine, table: Any
+) -> None:
+    plain: Table = await table(PLAIN)
+    lane = Lane(engine, PLAIN)
+    migration = await asyncpg.connect(impatient)
+    async with migration.transaction():
+        await migration.execute("LOCK TABLE test_plain IN ACCESS EXCLUSIVE MODE")
+        delivering = lane.start(plain.work([messages.plain("a")]))
+        await eventually(lane.failures, until=lambda failures: failures >= 1)
+        lane.delivery.stop()
+        with pytest.raises(Interrupted):
+            await asyncio.wait_for(delivering, 5)
+    await migration.close()
+    assert await plain.counts() == (0, 0, 0)
