@@ -213,6 +213,8 @@ class App:
             reasons.append(f"broker: {self._pipeline.broker_problem}")
         if self._pipeline.database_problem:
             reasons.append(f"database: {self._pipeline.database_problem}")
+        if self._pipeline.group_problem:
+            reasons.append(f"group: {self._pipeline.group_problem}")
         if not self._pipeline.joined:
             reasons.append("the group has not assigned partitions yet")
         return Health(not reasons, reasons, troubles)

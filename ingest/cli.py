@@ -10,17 +10,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest import dead_letters, fuse
 from ingest.app import App
 from ingest.database import Failure, classify, create_plain_engine, describe
-from ingest.errors import FatalError, IngestError
+from ingest.errors import FatalError, IngestError, SettingsError
 from ingest.ledger import timestamp_of
 from ingest.local.commands import app as stack
+from ingest.local.demo import demo
 from ingest.logs import configure_logs
 from ingest.schema import check_schema
 from ingest.settings import DatabaseSettings, KafkaSettings, load_section, load_settings
@@ -38,6 +41,7 @@ app = typer.Typer(
 letters = typer.Typer(help="Messages that could not be written.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
 app.add_typer(stack, name="stack")
+app.command()(demo)
 
 
 @app.command()
@@ -47,7 +51,14 @@ def run() -> None:
     configure_logs(settings.service)
     service = App(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        raise typer.Exit(runner.run(service.run()))
+        try:
+            code = runner.run(service.run())
+        except IngestError:
+            raise
+        except Exception as error:
+            structlog.get_logger(__name__).critical("unexpected; this is a bug, please report it", exc_info=True)
+            raise FatalError(f"unexpected {type(error).__name__}; the log line above has the traceback") from error
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -64,7 +75,8 @@ def check() -> None:
             await engine.dispose()
 
     _run(work)
-    typer.echo(f"{len(topics)} topics: settings, contracts, tables and the live schema fit")
+    count = f"{len(topics)} topic{'' if len(topics) == 1 else 's'}"
+    typer.echo(f"{count}: settings, contracts, tables and the live schema fit")
 
 
 @app.command()
@@ -74,7 +86,7 @@ def resume(
 ) -> None:
     """Releases a fuse: every pod whose lane of TOPIC is stopped by it goes on within seconds."""
     if not accept:
-        raise FatalError("rejected messages become dead letters when the lane goes on: say so with --accept")
+        raise SettingsError("rejected messages become dead letters when the lane goes on: say so with --accept")
     group = load_section(KafkaSettings).group_id
     cause = _with_database(lambda connection: fuse.accept(connection, group, topic))
     if cause is None:
@@ -91,16 +103,9 @@ def list_dead_letters(
     found = _with_database(lambda connection: dead_letters.find(connection, topic=topic, limit=limit))
     table = Table("id", "topic", "partition", "offset", "stage", "reason", "field", "error", box=None)
     for row in found:
-        table.add_row(
-            str(row.id),
-            row.topic,
-            str(row.partition),
-            str(row.kafka_offset),
-            row.stage,
-            row.reason,
-            row.field_path or "",
-            row.error[:100],
-        )
+        cells = (row.id, row.topic, row.partition, row.kafka_offset, row.stage, row.reason, row.field_path, row.error)
+        # As Text: a producer's words must not be read as markup.
+        table.add_row(*(Text("" if cell is None else str(cell)[:100]) for cell in cells))
     Console().print(table if found else "no dead letters")
 
 

@@ -132,9 +132,11 @@ def constraint_of(error: BaseException) -> str | None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for a log or a dead letter: the driver's own message, without the statement and its parameters."""
+    """One line for a log or a dead letter: the driver's message, without the statement, its parameters, and the
+    server's DETAIL, which quotes the row."""
     *_, innermost = _chain(error)
-    text = " ".join(str(innermost).split()) or type(innermost).__name__
+    message = innermost.message if isinstance(innermost, asyncpg.PostgresError) else None
+    text = " ".join((message or str(innermost)).split()) or type(innermost).__name__
     state = sqlstate_of(error)
     return f"{text} (SQLSTATE {state})" if state else text
 

@@ -6,6 +6,7 @@ can't hold in them is replaced.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest.records import Rejection
 from ingest.tables import service_metadata
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 MAX_TEXT = 2_000
 """Characters of a text column."""
 
@@ -116,7 +118,7 @@ def storable(text: str | None) -> str | None:
     """A text that PostgreSQL takes: NUL and lone surrogates become U+FFFD, and it is cut at 2,000 characters."""
     if text is None:
         return None
-    return text[:MAX_TEXT].replace("\0", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return _UNSTORABLE.sub("\ufffd", text[:MAX_TEXT])
 
 
 def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
@@ -128,11 +130,18 @@ def encode_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
         return None
     parts: list[bytes] = []
     for name, value in headers:
-        raw = name.encode("utf-8", "surrogateescape")  # as ingest.lenient decoded it
+        raw = _header_name(name)
         parts += [len(raw).to_bytes(4, "big"), raw]
         parts.append((-1 if value is None else len(value)).to_bytes(4, "big", signed=True))
         parts.append(value or b"")
     return b"".join(parts)
+
+
+def _header_name(name: str) -> bytes:
+    try:
+        return name.encode("utf-8", "surrogateescape")  # as ingest.lenient decoded it
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
 
 
 def decode_headers(raw: bytes | None) -> list[tuple[str, bytes | None]]:

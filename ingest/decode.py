@@ -94,8 +94,7 @@ class Decoder:
                     return self._reject_field(
                         message, name, "nul_in_text", "the database can't hold a NUL character (\\u0000)"
                     )
-        extra = contract.__pydantic_extra__
-        return Record(message, tuple([make(fields) for make in self._to_rows]), tuple(extra) if extra else ())
+        return Record(message, tuple([make(fields) for make in self._to_rows]), contract.unknown_fields())
 
     def _lift(self, message: Message, value: bytes, name: str) -> Contract | Rejection:
         """The newest contract's instance of a message in an older version."""
@@ -127,11 +126,16 @@ class Decoder:
         if errors[0]["type"] == "json_invalid":
             field_path, reason, text = _explain_bad_json(value, errors[0]["msg"])
             return _reject(message, "decode", reason, text, field_path)
-        name = _schema_version(value)
+        name = self._schema_version(value)
         if isinstance(name, str) and name != self._newest.name:
             lifted = self._lift(message, value, name)
             return lifted if isinstance(lifted, Rejection) else self._record(message, value, lifted)
         return self._reject_errors(message, self._newest, errors)
+
+    def _schema_version(self, value: bytes) -> Any:
+        """The version that a message says it is of. One that says nothing is of the first."""
+        parsed = from_json(value)
+        return parsed.get("schema_version", self._topic.versions[0].name) if isinstance(parsed, dict) else None
 
     @staticmethod
     def _reject_errors(message: Message, version: Version, errors: list[ErrorDetails]) -> Rejection:
@@ -187,14 +191,6 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path
 
 
-def _schema_version(value: bytes) -> Any:
-    try:
-        parsed = from_json(value)
-    except ValueError:
-        return None
-    return parsed.get("schema_version") if isinstance(parsed, dict) else None
-
-
 def _explain_bad_json(value: bytes, parser_message: str) -> tuple[str | None, str, str]:
     """Field path, reason and text for bytes that the strict parser refuses.
 
@@ -212,7 +208,8 @@ def _explain_bad_json(value: bytes, parser_message: str) -> tuple[str | None, st
         return None, "json_invalid", parser_message
     for path, text in _texts(parsed, ""):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            return path, "lone_surrogate", f"{path}: a lone surrogate (half of a character) is no text"
+            where = path or "a field's name"
+            return path or None, "lone_surrogate", f"{where}: a lone surrogate (half of a character) is no text"
     return None, "json_invalid", parser_message
 
 

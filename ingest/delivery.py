@@ -94,7 +94,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stopping = False
         self.status = Status()
-        self._logged: tuple[str, str] | None = None
+        self._waiting: deque[_Progress] = deque()
         metrics.set_lane_state(topic.name, "running")
 
     async def deliver(self, work: Work, ours: Callable[[Work], Work]) -> None:
@@ -103,10 +103,13 @@ class Delivery:
         ``ours`` returns what of it still belongs to this process; it is asked before every attempt.
         Raises Interrupted when the service stops meanwhile, FatalError's kind of failures as they come.
         """
-        waiting: deque[_Progress] = deque([_Progress(work)])
+        waiting = self._waiting = deque([_Progress(work)])
+        done: list[Item] = []
         while waiting:
             progress = waiting.popleft()
+            # Those that wait, and those that are written already: a redelivery is refused no less than a first one.
             progress.neighbours = [item for other in waiting for item in other.work.items[:NEIGHBOURS_TRIED]]
+            progress.neighbours += done[-NEIGHBOURS_TRIED:]
             started = time.monotonic()
             try:
                 outcome: Outcome | None = await self._retrying(progress)(self._attempt, progress, ours)
@@ -123,12 +126,17 @@ class Delivery:
             if outcome is None:
                 self._set_status(Status())
                 continue
+            done += progress.work.items[-NEIGHBOURS_TRIED:]
             if outcome.steps:
                 self._fuse.committed(outcome.streak)
                 self._metrics.batch_messages.labels(self._topic.name).observe(len(progress.work.items))
                 self._metrics.write_seconds.labels(self._topic.name).observe(time.monotonic() - started)
             self._on_outcome(outcome)
             self._set_status(Status())
+
+    def waiting(self) -> list[Item]:
+        """What of the batch in hand waits behind the part that is being tried."""
+        return [item for progress in self._waiting for item in progress.work.items]
 
     def wake(self) -> None:
         """Ends a wait before the next attempt: the assignment changed."""

@@ -7,7 +7,7 @@ never does. The lane then tries again every minute, and ``ingest resume TOPIC --
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Column, DateTime, PrimaryKeyConstraint, Table, Text, func, select, update
@@ -55,6 +55,8 @@ class Streak:
     cause: tuple[str, ...] | None = None
     count: int = 0
     batches: int = 0
+    accepted: tuple[str, ...] | None = None
+    """A cause whose rejections somebody lets pass until a message is written again."""
 
 
 class Fuse:
@@ -63,7 +65,6 @@ class Fuse:
     def __init__(self, max_rejections: int = MAX_REJECTIONS) -> None:
         self._max = max_rejections
         self._streak = Streak()
-        self._accepted: tuple[str, ...] | None = None
 
     def judge(self, results: Iterable[Rejection | None]) -> Streak:
         """The streak after a batch whose messages ended so, in order. None stands for a message that was written.
@@ -75,23 +76,21 @@ class Fuse:
             if result is None:
                 streak = Streak()
             elif result.cause != streak.cause:
-                streak = Streak(result.cause, 1, 1)
+                streak = Streak(result.cause, 1, 1, streak.accepted)
             else:
                 batches = before.batches + 1 if streak is before else streak.batches
-                streak = Streak(streak.cause, streak.count + 1, batches)
-                if streak.count >= self._max and streak.batches >= 2 and streak.cause != self._accepted:
+                streak = Streak(streak.cause, streak.count + 1, batches, streak.accepted)
+                if streak.count >= self._max and streak.batches >= 2 and streak.cause != streak.accepted:
                     raise FuseOpenError(result.cause, streak.count)
         return streak
 
     def committed(self, streak: Streak) -> None:
         """The batch that led to this streak is committed."""
         self._streak = streak
-        if streak.cause != self._accepted:
-            self._accepted = None
 
     def accept(self, cause: tuple[str, ...]) -> None:
         """Lets rejections of this cause pass until a message of the topic is written again."""
-        self._accepted = cause
+        self._streak = replace(self._streak, accepted=cause)
 
 
 async def report_open(connection: AsyncConnection, group: str, topic: str, cause: tuple[str, ...]) -> datetime:

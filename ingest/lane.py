@@ -33,7 +33,7 @@ from ingest.ledger import LastRecord
 from ingest.lenient import read_leniently
 from ingest.metrics import Metrics
 from ingest.positions import Positions
-from ingest.records import Message, Record
+from ingest.records import Item, Message, Record
 from ingest.retry import LANE_RETRY_S
 from ingest.topics import Topic
 from ingest.writer import Outcome, Span, Work
@@ -61,6 +61,8 @@ class Partition:
     verify: LastRecord | None = None
     """What the first record that arrives must be, if it lies below ``tail``."""
     recreated: bool = False
+    gone: bool = False
+    """The broker no longer has what comes next. What was read before is written first."""
     retry_at: float = 0.0
     problem: str | None = None
 
@@ -145,7 +147,7 @@ class Lane:
     def first_unwritten(self) -> dict[int, int]:
         """Partition → Kafka timestamp (ms) of its first message that was read and is not written."""
         found: dict[int, int] = {}
-        for item in (*(self._work.items if self._work else ()), *self._batch.items):
+        for item in (*self._in_hand(), *self._batch.items):
             found.setdefault(item.message.partition, item.message.timestamp)
         return found
 
@@ -177,7 +179,7 @@ class Lane:
         """Reads and decodes until it is cancelled."""
         while True:
             await self._room.wait()
-            reading = [partition for partition in self._partitions.values() if partition.phase == "reading"]
+            reading = [partition for partition in self._reading() if not partition.gone]
             if not reading:
                 self._readable.clear()
                 await self._readable.wait()
@@ -185,7 +187,9 @@ class Lane:
             try:
                 arrived = await self._broker.fetch(self.name, [partition.number for partition in reading])
             except OffsetsMissingError as error:
-                self._unseek(error.partitions)
+                for partition in reading:
+                    partition.gone |= partition.number in error.partitions
+                self._changed.set()
                 continue
             except UnreadableHeaderError:
                 read_leniently()
@@ -260,6 +264,8 @@ class Lane:
 
     def _unseek(self, numbers: set[int]) -> None:
         """Where these partitions are read from has to be looked up again."""
+        if not numbers:
+            return
         for number in numbers & set(self._partitions):
             partition = self._partitions[number]
             partition.phase = "unsought"
@@ -308,9 +314,16 @@ class Lane:
         self._work = work
         try:
             await self._delivery.deliver(work, ours)
+        except Interrupted:
+            self._count_dropped(len(self._in_hand()), "stopping")
+            raise
         finally:
             self._work = None
             self._buffer_changed()
+
+    def _in_hand(self) -> list[Item]:
+        """What was taken to be written and is not yet."""
+        return [*self._work.items, *self._delivery.waiting()] if self._work else []
 
     def _due(self) -> bool:
         ready_in = self._batch.ready_in(time.monotonic())
@@ -369,6 +382,7 @@ class Lane:
     # Seeking: from where a partition is read.
 
     async def _seek_due(self) -> None:
+        self._unseek({each.number for each in self._reading() if each.gone and each.taken == each.tail})
         for partition in list(self._partitions.values()):
             if partition.phase != "reading" and partition.retry_at <= time.monotonic() and not self._stopping:
                 await self._seek(partition)
@@ -393,7 +407,7 @@ class Lane:
         self._drop({partition.number}, "sought_anew")
         partition.next_offset = partition.taken = partition.tail = start.next_offset
         partition.verify = start.verify
-        partition.recreated = False
+        partition.recreated = partition.gone = False
         partition.retry_at = time.monotonic() + SEEK_RETRY_S
         if self._broker.seek(self.name, partition.number, start.seek_to):
             partition.phase = "reading"
@@ -426,7 +440,7 @@ class Lane:
             self._metrics.dropped.labels(self.name, reason).inc(count)
 
     def _buffer_changed(self) -> None:
-        self._metrics.buffered.labels(self.name).set(len(self._batch) + (len(self._work.items) if self._work else 0))
+        self._metrics.buffered.labels(self.name).set(len(self._batch) + len(self._in_hand()))
         if self._batch.full:
             self._room.clear()
         else:

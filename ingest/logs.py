@@ -17,13 +17,15 @@ CLIENT_REPEAT_S = 60.0
 
 
 class OncePerMinute(logging.Filter):
-    """Lets a message of the same place in the code through once a minute, whatever its arguments."""
+    """Lets a message of the same place in the Kafka client's code through once a minute, whatever its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
         now = time.monotonic()
         where = (record.pathname, record.lineno)
         if now - self._last.get(where, -CLIENT_REPEAT_S) < CLIENT_REPEAT_S:
@@ -63,17 +65,9 @@ def configure_logs(settings: ServiceSettings) -> None:
             ],
         )
     )
+    handler.addFilter(OncePerMinute())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    once = OncePerMinute()
-    for name in (
-        "aiokafka",
-        "aiokafka.conn",
-        "aiokafka.cluster",
-        "aiokafka.consumer",
-        "aiokafka.consumer.fetcher",
-    ):
-        logging.getLogger(name).addFilter(once)
     for name in ("aiokafka", "asyncio", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)

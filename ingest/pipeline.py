@@ -87,6 +87,7 @@ class Pipeline:
         self._missing: set[str] = set()
         self._behind_since: dict[tuple[str, int], float] = {}
         self.broker_problem: str | None = None
+        self.group_problem: str | None = None
         self.database_problem: str | None = None
         self.joined = False
         """Whether the group has given this member its partitions, perhaps none."""
@@ -149,7 +150,7 @@ class Pipeline:
     # Rebalances: only marks.
 
     def assigned(self, partitions: Mapping[str, set[int]]) -> None:
-        log.info("partitions assigned", **{name: sorted(numbers) for name, numbers in partitions.items()})
+        log.info("partitions assigned", partitions={name: sorted(numbers) for name, numbers in partitions.items()})
         self.joined = True
         for name, lane in self.lanes.items():
             lane.assign(sorted(partitions.get(name, ())))
@@ -236,7 +237,12 @@ class Pipeline:
         try:
             await self._broker.keep_membership()
         except KafkaError as error:
-            self._set_broker_problem(f"group: {type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}"
+            if self.group_problem is None:
+                log.warning("the group does not go on; trying again until it does", reason=problem)
+            self.group_problem = problem
+        else:
+            self.group_problem = None
 
     def _set_broker_problem(self, problem: str | None) -> None:
         if (problem is None) != (self.broker_problem is None):

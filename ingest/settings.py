@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AliasChoices,
     AwareDatetime,
     Field,
     SecretStr,
@@ -62,10 +61,15 @@ class KafkaSettings(BaseSettings):
         description="when the broker no longer has the ledger's offset: stop that partition and say so, or go on at "
         "the earliest and record what was missed",
     )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="")
-    sasl_username: str | None = Field(None, description="")
-    sasl_password: SecretStr | None = Field(None, description="")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description="how the broker is spoken to: with TLS (`SSL`), with a login (`SASL_…`), both or neither",
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="how the login is proven, where the protocol has SASL"
+    )
+    sasl_username: str | None = Field(None, description="the login's name; required with SASL")
+    sasl_password: SecretStr | None = Field(None, description="its password; required with SASL")
     ssl_ca_file: Path | None = Field(None, description="certificates that the broker's is checked against")
     ssl_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
     ssl_key_file: Path | None = Field(None, description="its key")
@@ -111,13 +115,13 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOOM_DB_", env_ignore_empty=True, frozen=True, populate_by_name=True)
 
     url: SecretStr = Field(
-        validation_alias=AliasChoices("url", "LOOM_DATABASE_URL"),
+        validation_alias="LOOM_DATABASE_URL",
         description="`postgresql://user:password@host:port/database`; `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, "
         "several hosts as in libpq",
     )
     migration_url: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("migration_url", "LOOM_MIGRATION_DATABASE_URL"),
+        validation_alias="LOOM_MIGRATION_DATABASE_URL",
         description="the role that owns the tables, for Alembic; without it LOOM_DATABASE_URL",
     )
     min_pool_size: int = Field(20, ge=1, le=1000, description="connections kept open once they were needed")
@@ -130,7 +134,11 @@ class DatabaseSettings(BaseSettings):
             return None
         text = url.get_secret_value().replace("postgresql+asyncpg://", "postgresql://", 1)
         # The value itself is not quoted: it holds the password.
-        if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        try:
+            scheme = urlsplit(text).scheme
+        except ValueError:
+            raise ValueError("is not a URL: quote what is special in user and password (%40 for @)") from None
+        if scheme not in ("postgresql", "postgres"):
             raise ValueError("must begin with postgresql://")
         return SecretStr(text)
 
@@ -161,7 +169,9 @@ class ServiceSettings(BaseSettings):
     http_host: str = Field("0.0.0.0", description="address of /metrics, /healthz and /readyz")  # noqa: S104 - a pod's
     http_port: int = Field(8080, ge=0, le=65535, description="their port; 0 takes a free one and logs it")
     shutdown_grace: float = Field(20, gt=0, description="seconds to write what was read when asked to stop")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least serious events that are logged"
+    )
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: JSON when not a terminal")
 
     @field_validator("topics", mode="before")
@@ -211,8 +221,8 @@ def load_section(section: type[S]) -> S:
 def variable_of(section: type[BaseSettings], name: str) -> str:
     """The environment variable of a field."""
     alias = section.model_fields[name].validation_alias
-    if isinstance(alias, AliasChoices):
-        return str(alias.choices[-1])
+    if isinstance(alias, str):
+        return alias
     return f"{section.model_config['env_prefix']}{name}".upper()
 
 

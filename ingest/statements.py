@@ -11,7 +11,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_
+from sqlalchemy import ColumnElement, and_, bindparam, func, literal_column, or_
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
@@ -60,11 +60,17 @@ class TableWriter:
             known = prevailing.get(key)
             if known is None:
                 prevailing[key] = (position, row)
-            elif isinstance(rule, LastWins) and row[MESSAGE_TIMESTAMP] >= known[1][MESSAGE_TIMESTAMP]:
+            elif isinstance(rule, LastWins) and self._prevails(row, known[1], rule):
                 # The key's first message brought the other columns, as it would have without a batch.
                 merged = known[1] | {name: row[name] for name in (*rule.update, MESSAGE_TIMESTAMP)}
                 prevailing[key] = (position, merged)
         return prevailing
+
+    def _prevails(self, row: Row, known: Row, rule: LastWins) -> bool:
+        """Whether the row would change the known one, by the same rule as the statement's."""
+        if row[MESSAGE_TIMESTAMP] != known[MESSAGE_TIMESTAMP]:
+            return bool(row[MESSAGE_TIMESTAMP] > known[MESSAGE_TIMESTAMP])
+        return any(row[name] != known[name] for name in self._told_apart(rule.update))
 
     def _build(self) -> Executable:
         columns = self.table.c
@@ -95,7 +101,10 @@ class TableWriter:
         column = self.table.c[name]
         value: ColumnElement[Any] = bindparam(name, type_=column.type)
         if column.server_default is not None:
-            value = func.coalesce(value, column.server_default.arg)  # type: ignore[attr-defined]
+            default = column.server_default.arg  # type: ignore[attr-defined]
+            if isinstance(default, str):  # a value: as a bind parameter it would have the type of a text
+                default = literal_column("'" + default.replace("'", "''") + "'")
+            value = func.coalesce(value, default)
         return value
 
     def _told_apart(self, update: tuple[str, ...]) -> list[str]:

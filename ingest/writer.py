@@ -169,7 +169,7 @@ class Writer:
                     await self._write_records(connection, [item])
                     await connection.rollback()
             except Exception as error:
-                if classify(error) is Failure.TRANSIENT:
+                if classify(error) in (Failure.TRANSIENT, Failure.RECORD):
                     continue
                 raise
             return True

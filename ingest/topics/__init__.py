@@ -50,6 +50,6 @@ def _modules(path: str) -> list[ModuleType]:
             importlib.import_module(f"{path}.{info.name}")
             for info in pkgutil.iter_modules(getattr(module, "__path__", ()))
         ]
-    except (ImportError, TypeError) as error:
-        raise SettingsError(f"LOOM_TOPICS: can't load {path}: {error}") from error
+    except Exception as error:  # somebody's module may raise anything
+        raise SettingsError(f"LOOM_TOPICS: can't load {path}: {type(error).__name__}: {error}") from error
     return [module, *inside]

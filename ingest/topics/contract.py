@@ -58,7 +58,9 @@ class JsonText(str):
         # A contract that an older one is lifted to gets what the older one encoded already.
         return core_schema.json_or_python_schema(
             json_schema=encode,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(JsonText), encode]),
+            python_schema=core_schema.no_info_wrap_validator_function(
+                lambda value, validate: value if isinstance(value, JsonText) else validate(value), encode
+            ),
         )
 
     @classmethod
@@ -90,7 +92,12 @@ class JsonDocument(JsonText):
     """Any JSON object or array for a ``jsonb`` column."""
 
     __slots__ = ()
-    _shape = core_schema.union_schema([JsonObject._shape, JsonArray._shape])
+
+    @classmethod
+    def _encode(cls, value: Any) -> JsonText:
+        if not isinstance(value, dict | list):
+            raise PydanticCustomError("json_document_type", "Input should be a JSON object or array")
+        return super()._encode(value)
 
 
 def _not_finite(value: Any) -> bool:
@@ -124,3 +131,7 @@ class Contract(BaseModel):
     timestamp: Timestamp
     """The message's own time. It may not lie far ahead of the broker's (``LOOM_MAX_CLOCK_SKEW``)."""
     schema_version: str = "v1"
+
+    def unknown_fields(self) -> tuple[str, ...]:
+        """Names of the message's fields that this contract doesn't know."""
+        return tuple(self.__pydantic_extra__) if self.__pydantic_extra__ else ()

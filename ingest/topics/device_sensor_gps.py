@@ -30,6 +30,15 @@ class GpsReading(contract.Contract):
     speed: Annotated[float | None, flat_or_nested("speed")] = None
     bearing: Annotated[float | None, flat_or_nested("bearing")] = None
     metadata: Annotated[contract.JsonObject | None, flat_or_nested("metadata")] = None
+    data: Any = None
+    """The nested form as it came, to see what else was in it."""
+
+    def unknown_fields(self) -> tuple[str, ...]:
+        if self.data is None:
+            return super().unknown_fields()
+        nested = self.data if isinstance(self.data, dict) else {}
+        known = type(self).model_fields
+        return (*super().unknown_fields(), *(f"data.{name}" for name in nested if name not in known))
 
 
 KEY = ("device_id", "timestamp")
@@ -55,4 +64,5 @@ TOPIC = Topic(
     name="device.sensor.gps.raw",
     versions=(Version("v1", GpsReading),),
     writes=(Write(gps, FirstWins(KEY)),),
+    not_stored=frozenset({"data"}),
 )

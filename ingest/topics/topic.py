@@ -108,6 +108,16 @@ class Topic:
         for older, version in zip((None, *self.versions), self.versions, strict=False):
             if (older is None) != (version.lift is None):
                 raise TypeError(f"topic {self.name}: the first version, and only that, goes without `lift`")
+        names = [version.name for version in self.versions]
+        if len(set(names)) != len(names):
+            raise TypeError(f"topic {self.name}: two versions have one name: {', '.join(names)}")
+        first = self.writes[0]
+        for follow_up in self.follow_ups:
+            if follow_up.key_column not in self.columns_of(first):
+                raise TypeError(
+                    f"topic {self.name}: a follow-up wants column {follow_up.key_column}, which no message fills in "
+                    f"{first.table.name}"
+                )
         stored = set(self.not_stored)
         for write in self.writes:
             self._check(write)
@@ -153,6 +163,9 @@ class Topic:
         ]
         if set(write.rule.key) not in keys:
             raise TypeError(f"{where}: ({', '.join(write.rule.key)}) is no primary key or unique constraint of it")
+        empty = [name for name in write.rule.key if name not in filled]
+        if empty:
+            raise TypeError(f"{where}: no message fills key column {', '.join(empty)}")
         nullable = [name for name in write.rule.key if write.table.c[name].nullable]
         if nullable:
             raise TypeError(f"{where}: key column {', '.join(nullable)} must be NOT NULL: a NULL equals nothing")
