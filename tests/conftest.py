@@ -84,5 +84,3 @@ def _database(stack: Stack, template: str) -> Iterator[str]:
     query(stack.database_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield with_database(stack.database_url, name)
     query(stack.database_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-

@@ -86,9 +86,7 @@ def test_a_download_that_differs_is_not_used(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kafka.filling"]
 
 
-def test_two_that_fill_the_cache_at_once_download_once(
-    tmp_path: Path, lock: Path, downloads: list[Path]
-) -> None:
+def test_two_that_fill_the_cache_at_once_download_once(tmp_path: Path, lock: Path, downloads: list[Path]) -> None:
     together = Barrier(2)
 
     def fill(_: int) -> list[Path]:
