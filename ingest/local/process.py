@@ -160,9 +160,11 @@ class ServerProcess:
         return f"Its log {self.log} ends: {' | '.join(telling) or '(empty)'}"
 
     def _running(self) -> psutil.Process | None:
-        """The server's process by its pid file, if it is that very process and not a zombie."""
-        if self._popen is not None:
-            self._popen.poll()  # reaps it
+        """The server's process: our own child, or by its pid file, if it is that very process and not a zombie."""
+        if self._popen is not None and self._popen.poll() is None:
+            # Nobody else can have its pid before it is reaped. Its command line may be empty for a moment yet.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return psutil.Process(self._popen.pid)
         try:
             record = json.loads(self._pid_file.read_text())
             process = psutil.Process(record["pid"])

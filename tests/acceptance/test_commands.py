@@ -23,7 +23,7 @@ def environment(stack: Stack, database_url: str, suffix: str) -> dict[str, str]:
 
 def ingest(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        [sys.executable, "-c", "from ingest.cli import main; main()", *arguments],
+        [sys.executable, "-m", "ingest", *arguments],
         env=environment,
         cwd=ROOT,
         capture_output=True,

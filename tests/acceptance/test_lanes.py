@@ -98,7 +98,7 @@ async def test_unknown_fields_are_counted_and_their_messages_written(system: Sys
 
 def _command(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from ingest.cli import main; main()", *arguments],
+        [sys.executable, "-m", "ingest", *arguments],
         env=system.services[0].environment,
         cwd=ROOT,
         capture_output=True,

@@ -29,7 +29,7 @@ class Service:
     def start(self) -> Service:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from ingest.cli import main; main()", "run"],
+                [sys.executable, "-m", "ingest", "run"],
                 env=self.environment,
                 cwd=ROOT,
                 stdout=log,
