@@ -16,7 +16,7 @@ setup: $(STAMP)  ## make .venv with everything that demo and tests need, from ha
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12 make $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Setting up $(VENV) …"
+	@echo "Setting up $(VENV): about 200 MB of packages, this once …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -70,6 +70,8 @@ class _Progress:
     vouched: bool = False
     """A neighbour could be written before the last attempt."""
     neighbours: list[Item] = field(default_factory=list)
+    seconds: float = 0.0
+    """How long the last attempt took."""
 
 
 class Delivery:
@@ -110,7 +112,6 @@ class Delivery:
             # Those that wait, and those that are written already: a redelivery is refused no less than a first one.
             progress.neighbours = [item for other in waiting for item in other.work.items[:NEIGHBOURS_TRIED]]
             progress.neighbours += done[-NEIGHBOURS_TRIED:]
-            started = time.monotonic()
             try:
                 outcome: Outcome | None = await self._retrying(progress)(self._attempt, progress, ours)
             except _Halve:
@@ -130,7 +131,7 @@ class Delivery:
             if outcome.steps:
                 self._fuse.committed(outcome.streak)
                 self._metrics.batch_messages.labels(self._topic.name).observe(len(progress.work.items))
-                self._metrics.write_seconds.labels(self._topic.name).observe(time.monotonic() - started)
+                self._metrics.write_seconds.labels(self._topic.name).observe(progress.seconds)
             self._on_outcome(outcome)
             self._set_status(Status())
 
@@ -148,6 +149,7 @@ class Delivery:
         self._wake.set()
 
     async def _attempt(self, progress: _Progress, ours: Callable[[Work], Work]) -> Outcome | None:
+        self._wake.clear()  # what it told is asked for now
         progress.work = ours(progress.work)
         if not progress.work.spans:
             return None
@@ -155,8 +157,11 @@ class Delivery:
             await self._check_fuse(progress, progress.error)
         elif progress.failures:
             await self._consider_the_batch(progress)
+        started = time.monotonic()
         try:
-            return await self._writer.write(progress.work, self._fuse, unanswered=progress.unanswered)
+            outcome = await self._writer.write(progress.work, self._fuse, unanswered=progress.unanswered)
+            progress.seconds = time.monotonic() - started
+            return outcome
         except UnansweredCommit as error:
             progress.unanswered = error.outcome
             raise
@@ -227,7 +232,6 @@ class Delivery:
     async def _sleep(self, seconds: float) -> None:
         if self._stopping:
             raise Interrupted
-        self._wake.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
         if self._stopping:
