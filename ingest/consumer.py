@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 MARKER = "loom-ledger:"
 """Begins the metadata of every offset this service commits; the id of the database follows."""
 FETCH_WAIT_MS = 200
+FETCH_LONG_POLL_MS = 100
+"""How long the broker keeps a fetch that finds nothing. Other requests to it wait behind it."""
 BOUNDS_TIMEOUT_S = 5.0
 _NONE_OF_OURS = TopicPartition("", -1)
 METADATA_MAX_AGE_MS = 30_000
@@ -95,6 +97,7 @@ class Broker:
             isolation_level="read_committed",
             max_poll_records=settings.max_poll_records,
             fetch_max_bytes=settings.fetch_max_bytes,
+            fetch_max_wait_ms=FETCH_LONG_POLL_MS,
             max_partition_fetch_bytes=settings.max_partition_fetch_bytes,
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=min(3_000, settings.session_timeout_ms // 3),
@@ -135,6 +138,8 @@ class Broker:
         except UnicodeDecodeError as error:
             raise UnreadableHeaderError from error
         except (KafkaError, IllegalStateError, AssertionError) as error:
+            if isinstance(error.__cause__, UnicodeDecodeError):  # without its compiled parser
+                raise UnreadableHeaderError from error
             raise ReadError(f"{type(error).__name__}: {error}") from error
         return {partition.partition: messages for partition, messages in records.items()}
 

@@ -34,6 +34,16 @@ SERVER_SETTINGS = {
 }
 
 
+_SET_LOCK_TIMEOUT = """
+SELECT set_config(
+    'lock_timeout', CASE setting::int WHEN 0 THEN '20000' ELSE greatest(setting::int / 2, 1)::text END, false
+)
+FROM pg_settings WHERE name = 'statement_timeout'
+"""
+"""Milliseconds; below the role's or database's own statement_timeout. Waiting for somebody's lock must end as that
+(55P03), not as a timeout (57014) for which a message might be blamed."""
+
+
 class Failure(enum.Enum):
     """What has to happen after a failure."""
 
@@ -160,12 +170,14 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
 
     async def connect() -> asyncpg.Connection:
         # asyncpg reads the URL as libpq does: sslmode and its files, several hosts, target_session_attrs.
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             url,
             timeout=10,
             command_timeout=COMMAND_TIMEOUT_S,
             server_settings={**SERVER_SETTINGS, "application_name": application_name},
         )
+        await connection.execute(_SET_LOCK_TIMEOUT)
+        return connection
 
     return create_async_engine(
         "postgresql+asyncpg://",

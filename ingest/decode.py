@@ -1,4 +1,5 @@
-"""From bytes to rows: a message becomes a record, or a rejection that says where and why. Pure: no clock, no I/O.
+"""From bytes to rows: a message becomes a record, or a rejection that says where and why. Pure: no I/O,
+and the clock, for records without a time of their own, is passed in.
 
 >>> decode = Decoder(topic, TimestampLimits(max_skew_s=86_400, oldest=datetime(2000, 1, 1, tzinfo=UTC)))
 >>> decode(message)
@@ -8,6 +9,7 @@ Record(...)
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,8 +38,9 @@ class TimestampLimits:
 class Decoder:
     """One topic's way from bytes to rows."""
 
-    def __init__(self, topic: Topic, limits: TimestampLimits) -> None:
+    def __init__(self, topic: Topic, limits: TimestampLimits, *, clock: Callable[[], float] = time.time) -> None:
         self._topic = topic
+        self._clock = clock
         self._newest = topic.versions[-1]
         self._max_skew_s = limits.max_skew_s
         self._oldest = limits.oldest
@@ -73,7 +76,9 @@ class Decoder:
 
     def _record(self, message: Message, value: bytes, contract: Contract) -> Item:
         seconds = contract.timestamp.timestamp()
-        if seconds > message.timestamp / 1000 + self._max_skew_s:
+        # -1: the producer gave the record no time, and the broker kept that.
+        broker_s = message.timestamp / 1000 if message.timestamp >= 0 else self._clock()
+        if seconds > broker_s + self._max_skew_s:
             return self._reject_field(
                 message,
                 "timestamp",

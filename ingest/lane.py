@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 IDLE_POSITION_S = 1.0
 """How often a partition without messages is asked whether its position moved past control records."""
 SEEK_RETRY_S = 2.0
+SEEKS_AT_ONCE = 8
+"""Each takes a connection of the pool for a moment."""
 READ_RETRY_S = 1.0
 
 
@@ -60,7 +62,8 @@ class Partition:
     """The offset that arrives next."""
     verify: LastRecord | None = None
     """What the first record that arrives must be, if it lies below ``tail``."""
-    recreated: bool = False
+    mismatch: LastRecord | None = None
+    """The ledger's last record, where the broker was found to hold another one."""
     gone: bool = False
     """The broker no longer has what comes next. What was read before is written first."""
     retry_at: float = 0.0
@@ -148,7 +151,8 @@ class Lane:
         """Partition → Kafka timestamp (ms) of its first message that was read and is not written."""
         found: dict[int, int] = {}
         for item in (*self._in_hand(), *self._batch.items):
-            found.setdefault(item.message.partition, item.message.timestamp)
+            if item.message.timestamp >= 0:  # -1: the producer gave none
+                found.setdefault(item.message.partition, item.message.timestamp)
         return found
 
     def believed(self) -> dict[int, int]:
@@ -166,6 +170,7 @@ class Lane:
             for number, offset in believed.items()
             if number in self._partitions
             and self._partitions[number].phase == "reading"
+            and self._partitions[number].next_offset >= offset
             and ledger.get(number, -1) < offset
         }
         if back:
@@ -213,7 +218,7 @@ class Lane:
             first = messages[0]
             # A later offset means that compaction took the record: nothing can be compared.
             if first.offset == expected.offset and LastRecord.of(first) != expected:
-                partition.recreated = True
+                partition.mismatch = expected
                 self._unseek({partition.number})
                 return
         now = time.monotonic()
@@ -280,6 +285,7 @@ class Lane:
         """Seeks what was assigned and writes what was read, until :meth:`stop` was called and nothing is left to do."""
         with contextlib.suppress(Interrupted):
             while True:
+                self._changed.clear()  # what it told is looked at from here on
                 await self._seek_due()
                 if not self._due():
                     if self._stopping:
@@ -315,7 +321,7 @@ class Lane:
         try:
             await self._delivery.deliver(work, ours)
         except Interrupted:
-            self._count_dropped(len(self._in_hand()), "stopping")
+            self._count_dropped(len(self._in_hand()) + len(self._batch.take()), "stopping")
             raise
         finally:
             self._work = None
@@ -335,7 +341,6 @@ class Lane:
         now = time.monotonic()
         waits = [self._batch.ready_in(now)]
         waits += [max(0.0, each.retry_at - now) for each in self._partitions.values() if each.phase != "reading"]
-        self._changed.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(
                 self._changed.wait(), min((each for each in waits if each is not None), default=None)
@@ -383,13 +388,17 @@ class Lane:
 
     async def _seek_due(self) -> None:
         self._unseek({each.number for each in self._reading() if each.gone and each.taken == each.tail})
-        for partition in list(self._partitions.values()):
-            if partition.phase != "reading" and partition.retry_at <= time.monotonic() and not self._stopping:
-                await self._seek(partition)
+        if self._stopping:
+            return
+        now = time.monotonic()
+        due = [each for each in self._partitions.values() if each.phase != "reading" and each.retry_at <= now]
+        # Together: each waits for answers of a broker that is busy with a fetch.
+        for some in (due[start : start + SEEKS_AT_ONCE] for start in range(0, len(due), SEEKS_AT_ONCE)):
+            await asyncio.gather(*(self._seek(partition) for partition in some))
 
     async def _seek(self, partition: Partition) -> None:
         try:
-            start = await self._positions.start_of(self.name, partition.number, recreated=partition.recreated)
+            start = await self._positions.start_of(self.name, partition.number, mismatch=partition.mismatch)
         except KafkaError as error:
             self._hold(partition, "unsought", SEEK_RETRY_S, f"broker: {type(error).__name__}: {error}")
             return
@@ -407,11 +416,12 @@ class Lane:
         self._drop({partition.number}, "sought_anew")
         partition.next_offset = partition.taken = partition.tail = start.next_offset
         partition.verify = start.verify
-        partition.recreated = partition.gone = False
+        partition.mismatch, partition.gone = None, False
         partition.retry_at = time.monotonic() + SEEK_RETRY_S
         if self._broker.seek(self.name, partition.number, start.seek_to):
             partition.phase = "reading"
             self._readable.set()
+            self._on_written(self.name, {partition.number: partition.next_offset})
             if partition.problem is not None:
                 log.info("reading again", topic=self.name, partition=partition.number)
             partition.problem = None

@@ -88,6 +88,7 @@ class Pipeline:
         self._behind_since: dict[tuple[str, int], float] = {}
         self.broker_problem: str | None = None
         self.group_problem: str | None = None
+        self._group_failing_since: float | None = None
         self.database_problem: str | None = None
         self.joined = False
         """Whether the group has given this member its partitions, perhaps none."""
@@ -142,6 +143,8 @@ class Pipeline:
     def unreadable_for_too_long(self) -> str | None:
         """Every read of every lane has failed for minutes: the client is broken, and a new process is the cure."""
         now = time.monotonic()
+        if self._group_failing_since is not None and now - self._group_failing_since > READ_FAILS_TOO_LONG_S:
+            return f"the group has failed for {READ_FAILS_TOO_LONG_S:g} s: {self.group_problem}"
         since = [lane.read_failing_since for lane in self.lanes.values() if lane.partitions]
         if since and all(each is not None and now - each > READ_FAILS_TOO_LONG_S for each in since):
             return f"no topic could be read for {READ_FAILS_TOO_LONG_S:g} s"
@@ -172,8 +175,12 @@ class Pipeline:
 
     async def _commit(self) -> None:
         offsets, self._to_commit = self._to_commit, {}
-        if offsets and not await self._broker.commit(offsets, database_id=self._database_id):
-            self._to_commit = offsets | self._to_commit
+        done = not offsets
+        try:
+            done = done or await self._broker.commit(offsets, database_id=self._database_id)
+        finally:
+            if not done:
+                self._to_commit = offsets | self._to_commit
 
     async def _subscribe(self) -> None:
         try:
@@ -239,10 +246,11 @@ class Pipeline:
         except KafkaError as error:
             problem = f"{type(error).__name__}: {error}"
             if self.group_problem is None:
+                self._group_failing_since = time.monotonic()
                 log.warning("the group does not go on; trying again until it does", reason=problem)
             self.group_problem = problem
         else:
-            self.group_problem = None
+            self.group_problem = self._group_failing_since = None
 
     def _set_broker_problem(self, problem: str | None) -> None:
         if (problem is None) != (self.broker_problem is None):

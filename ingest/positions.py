@@ -52,8 +52,9 @@ class Positions:
         self._auto_offset_reset = auto_offset_reset
         self._on_missing_offsets = on_missing_offsets
 
-    async def start_of(self, topic: str, partition: int, *, recreated: bool = False) -> Start:
-        """Where to read from. ``recreated``: the record at the ledger's last offset is not the one it wrote.
+    async def start_of(self, topic: str, partition: int, *, mismatch: LastRecord | None = None) -> Start:
+        """Where to read from. ``mismatch``: the ledger's last record, in whose place the broker
+        was found to hold another one.
 
         Raises LaneError when nobody but a person can say; KafkaError or the database's errors when either fails.
         """
@@ -66,6 +67,7 @@ class Positions:
             assert row is not None  # created by us or by somebody else just now
         bounds = (await self._broker.bounds(topic, [partition]))[partition]
         where = f"{topic} partition {partition}"
+        recreated = mismatch is not None and row.last == mismatch  # else somebody mended the ledger meanwhile
         if recreated or row.next_offset > bounds.end:
             found = (
                 f"its record at offset {row.last.offset} is another one than the ledger wrote"

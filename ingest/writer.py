@@ -24,7 +24,8 @@ from ingest.records import Item, Record, Rejection
 from ingest.statements import TableWriter
 from ingest.topics import Topic
 
-_IMMEDIATE = text("SET CONSTRAINTS ALL IMMEDIATE")
+_CHECK_DEFERRED = (text("SET CONSTRAINTS ALL IMMEDIATE"), text("SET CONSTRAINTS ALL DEFERRED"))
+"""The first checks what is pending; the second lets what comes next wait again."""
 _EXCLUSIVE = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
 
 
@@ -184,8 +185,6 @@ class Writer:
         return [next(written) if isinstance(item, Record) else item for item in items]
 
     async def _take_turns(self, connection: AsyncConnection) -> None:
-        if self._immediate:
-            await connection.execute(_IMMEDIATE)
         if self._topic.exclusive is not None:
             await connection.execute(_EXCLUSIVE, {"name": f"loom-ingest {self._topic.exclusive}"})
 
@@ -222,6 +221,9 @@ class Writer:
             found = await connection.execute(follow_up.statement, {"keys": sorted(owners)})
             for (key,) in found:
                 changed[owners[key]] = True
+        if self._immediate:
+            for statement in _CHECK_DEFERRED:
+                await connection.execute(statement)
         return changed
 
     def _rejection(self, record: Record, error: BaseException, attempts: int) -> Rejection:

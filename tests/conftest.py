@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,6 +17,10 @@ from ingest.local.stack import Stack, running_stack
 from ingest.settings import DatabaseSettings
 from tests.support.database import alembic, with_database
 from tests.support.topics import create_test_tables
+
+# In CI a run tries the same examples each time; elsewhere each run looks for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
 """For tests that crash no machine."""

@@ -101,6 +101,23 @@ async def test_a_lock_on_the_table_never_makes_dead_letters(impatient: str, engi
     assert await plain.counts() == (4, 0, 0)
 
 
+async def test_a_lock_on_one_row_never_makes_a_dead_letter(impatient: str, engine: AsyncEngine, table: Any) -> None:
+    """Its neighbours have other keys and can be written all the while."""
+    likes: Table = await table(LIKES)
+    await likes.write(messages.like("held", 1))
+    lane = Lane(engine, LIKES)
+    other = await asyncpg.connect(impatient)
+    async with other.transaction():
+        await other.execute("SELECT * FROM twitter_likes_with_embeddings FOR UPDATE")
+        delivering = lane.start(
+            likes.work([messages.like("free", 2), messages.like("held", 2), messages.like("open", 2)])
+        )
+        await eventually(lane.failures, until=lambda failures: failures >= 14, within_s=90)
+    await other.close()
+    await asyncio.wait_for(delivering, 30)
+    assert await likes.counts() == (4, 0, 0)
+
+
 async def test_another_pod_that_writes_the_same_tweets_is_waited_for(
     impatient: str, engine: AsyncEngine, table: Any
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.decode import Decoder, TimestampLimits
 from ingest.records import Record, Rejection
-from tests.support.messages import NOW, FakeMessage, encode
+from tests.support.messages import NOW, FakeMessage, at, encode
 from tests.unit.examples import ARCHIVE, EMOTION, EXAMPLES, LIKE, Example, accepted, rejected
 
 every_topic = pytest.mark.parametrize("example", EXAMPLES, ids=str)
@@ -113,3 +113,11 @@ def test_extraction_time_may_be_any_time() -> None:
     """It neither partitions a table nor decides who wins."""
     row = accepted(ARCHIVE.topic, ARCHIVE.valid | {"extraction_timestamp": "1999-01-01T00:00:00Z"}).rows[0]
     assert row["timestamp"].year == 1999
+
+
+def test_record_without_a_time_of_its_own_is_held_against_the_clock() -> None:
+    limits = TimestampLimits(86_400, datetime(2000, 1, 1, tzinfo=UTC))
+    decode = Decoder(LIKE.topic, limits, clock=NOW.timestamp)
+    for seconds, kind in ((86_400, Record), (86_401, Rejection)):
+        message = FakeMessage(encode(LIKE.valid | {"timestamp": at(seconds)}), timestamp=-1)
+        assert isinstance(decode(message), kind)
