@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -202,8 +203,9 @@ class Screen:
         for each in self._shown:
             recorder.print(each)
         # Without it some renderers drop the spaces that align the numbers.
-        keeping_spaces = recorder.export_svg(title="make demo").replace("<svg ", '<svg xml:space="preserve" ', 1)
-        path.write_text(keeping_spaces)
+        picture = recorder.export_svg(title="make demo").replace("<svg ", '<svg xml:space="preserve" ', 1)
+        # rich names a font on somebody's server: a picture in a README should fetch nothing.
+        path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
     def _show(self, renderable: RenderableType) -> None:
         self._shown.append(renderable)
