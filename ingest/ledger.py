@@ -152,6 +152,10 @@ _ADVANCE = (
 )
 
 
+_DURABLE = text("SET LOCAL synchronous_commit = on")
+"""For what no later transaction could tell from a lost ledger. A crash may take a step back, but not the row itself."""
+
+
 async def lock(connection: AsyncConnection, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
     """Locks the rows of the partitions until the transaction ends; returns partition → next_offset.
 
@@ -204,7 +208,11 @@ async def read_all(connection: AsyncConnection, group: str, topics: Iterable[str
 
 
 async def create(connection: AsyncConnection, group: str, topic: str, first: Mapping[int, int]) -> None:
-    """Makes rows, partition → first offset, except where somebody else just did; theirs stay."""
+    """Makes rows, partition → first offset, except where somebody else just did; theirs stay.
+
+    The transaction is on the server's disk when it ends: an offset may be committed to Kafka right afterwards.
+    """
+    await connection.execute(_DURABLE)
     await connection.execute(
         insert(offsets).on_conflict_do_nothing(),
         [
@@ -231,7 +239,8 @@ async def skip_gap(
     to_offset: int,
     reason: str,
 ) -> None:
-    """Moves the row to where the broker's messages go on and records what was missed."""
+    """Moves the row to where the broker's messages go on and records what was missed; durably, as :func:`create`."""
+    await connection.execute(_DURABLE)
     moved = await connection.execute(
         update(offsets)
         .where(

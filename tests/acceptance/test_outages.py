@@ -59,6 +59,20 @@ async def test_database_outage_never_becomes_dead_letters(
     await eventually(lambda: asyncio.to_thread(service.page, "/readyz"), until=lambda page: page[0] == 200)
 
 
+async def test_a_crash_right_after_the_first_start_is_no_lost_ledger(system: System, database_server: Server) -> None:
+    """The rows of the ledger are durable before an offset is committed to Kafka, whatever is lost after them."""
+    await system.produce(PLAIN, [messages.plain(f"m{number}") for number in range(50)])
+    service = system.service(LOOM_KAFKA_BATCH_TIMEOUT="0.01")
+    await eventually(
+        lambda: system.sql("SELECT 1 FROM ingest_offsets"), until=lambda rows: len(rows) >= 3, every_s=0.001
+    )
+    await asyncio.to_thread(database_server.kill)
+    await asyncio.to_thread(database_server.start)
+    await system.caught_up([PLAIN])
+    assert not service.said("partition not read") or "lost" not in service.said("partition not read")[-1]["reason"]
+    await system.assert_nothing_lost_nothing_twice(f"m{number}" for number in range(50))
+
+
 async def test_broker_restart_loses_and_repeats_nothing(system: System, stream: Stream, kafka_server: Server) -> None:
     system.service()
     await stream.run(1_000)
