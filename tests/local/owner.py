@@ -18,6 +18,9 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+# Whoever starts the tests in the background may have SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 only_database = {KAFKA_VARIABLE: "unused:9092"}
 try:
     with running_stack(Path(sys.argv[1]), say=lambda _: None, environ=only_database) as stack:
