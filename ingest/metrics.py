@@ -1,8 +1,8 @@
 """Every metric of the service, in one typed catalogue that is also its documentation.
 
 Promise kept here: counters tell the truth, ``read = written + duplicate + dead_lettered + dropped + buffered`` whenever
-no batch is being written (*buffered* is set when one begins and when it ends). The unit is the message. A metric is named
-``ingest_<noun>_<unit|total>``.
+no batch is being written (*buffered* is set when one begins and when it ends). The unit is the message. Names have the
+form ``ingest_<noun>_<unit|total>``.
 """
 
 from __future__ import annotations
