@@ -1,0 +1,1 @@
+"""TimescaleDB in Alembic."""
