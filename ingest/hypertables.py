@@ -286,8 +286,8 @@ class ContinuousAggregate:
 
     Reads one hypertable or one other aggregate. Registers itself in its ``metadata``; ``c`` are the columns of its
     view, for queries and for aggregates built on it. Recent buckets that the refresh has not reached are computed when
-    asked (real-time aggregation). Averages of averages are wrong: a coarser aggregate is built from sums and counts. The
-    module's docstring has an example.
+    asked (real-time aggregation). Averages of averages are wrong: a coarser aggregate is built from sums and counts.
+    The module's docstring has an example.
 
     Raises ValueError or TypeError, one line, for what TimescaleDB would refuse, and for a refresh window or a retention
     that would delete what is kept.
