@@ -194,10 +194,16 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
 def create_plain_engine(url: str, *, application_name: str) -> AsyncEngine:
     """An engine without a pool for migrations and commands: one connection, opened for each use."""
 
-    async def connect() -> asyncpg.Connection:
+    async def connect(**_: Any) -> asyncpg.Connection:
         return await asyncpg.connect(url, timeout=10, server_settings={"application_name": application_name})
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, hide_parameters=True)
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        # TimescaleDB takes its options out of a prepared ALTER TABLE … SET: executed again, it would set nothing.
+        connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": 0},
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
 
 
 def _json_text(value: Any) -> str:

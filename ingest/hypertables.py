@@ -62,7 +62,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 MAX_NAME_BYTES = 63
 """PostgreSQL cuts longer names, silently."""
-_HYPERTABLE = "hypertable"
+INFO_KEY = "hypertable"
+"""Where a table's ``info`` has its declaration."""
 _AGGREGATES = "continuous_aggregates"
 _ORDER = re.compile(r"(\w+)(?: (ASC|DESC))?(?: (NULLS FIRST|NULLS LAST))?", re.IGNORECASE)
 
@@ -115,6 +116,12 @@ class OrderBy:
         descending = (found[2] or "").upper() == "DESC"
         nulls_first = found[3].upper() == "NULLS FIRST" if found[3] else descending
         return cls(found[1], descending, nulls_first)
+
+    def __str__(self) -> str:
+        order = f"{self.column} DESC" if self.descending else self.column
+        if self.nulls_first == self.descending:
+            return order
+        return f"{order} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +229,9 @@ class Hypertable(SchemaItem):
     def _set_parent(self, parent: Any, **_: Any) -> None:
         if not isinstance(parent, Table):
             raise TypeError("a Hypertable stands among the arguments of a Table")
-        if _HYPERTABLE in parent.info:
+        if INFO_KEY in parent.info:
             raise ValueError(f"table {parent.fullname} is declared a hypertable twice")
-        parent.info[_HYPERTABLE] = self
+        parent.info[INFO_KEY] = self
         # Keys may come after this in the table's arguments: looked at once it is complete.
         event.listen(parent, "after_parent_attach", lambda table, _metadata: self.check(table))
 
@@ -379,7 +386,7 @@ Source: TypeAlias = Table | ContinuousAggregate
 
 def hypertable_of(table: Table) -> Hypertable | None:
     """The table's declaration, if it has one."""
-    found = table.info.get(_HYPERTABLE)
+    found = table.info.get(INFO_KEY)
     return found if isinstance(found, Hypertable) else None
 
 

@@ -1,0 +1,92 @@
+"""Alembic's autogenerate, with declarations: what ``alembic revision --autogenerate`` and ``alembic check`` see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alembic.autogenerate import comparators
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import CreateTableOp, DropTableOp, UpgradeOps
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import Index, MetaData
+
+from ingest.hypertables import INFO_KEY, aggregates_of, hypertable_of
+from ingest.timescale import catalog
+from ingest.timescale.capability import Mode, Need, Target
+from ingest.timescale.compare import Scope, changes
+
+
+@comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
+def _compare(context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | None]) -> PriorityDispatchResult:
+    connection = context.connection
+    declared = metadata_of(context.metadata)
+    if connection is None or (not _declares(declared) and catalog.extension_version(connection) is None):
+        return PriorityDispatchResult.CONTINUE
+    for each in upgrade.ops:
+        if isinstance(each, CreateTableOp):  # a revision shows table.info, and would show the declaration in it
+            each.info = {key: value for key, value in each.info.items() if key != INFO_KEY}
+    target = Target.of(context.migration_context)
+    target.creates = False
+    require(target, declared)
+
+    def keys(kind: type[CreateTableOp] | type[DropTableOp]) -> list[catalog.Key]:
+        found = [each for each in upgrade.ops if isinstance(each, kind)]
+        return [catalog.key_of(connection, each.schema, each.table_name) for each in found]
+
+    def included(name: str, schema: str) -> bool:
+        return context.run_name_filters(name, "continuous_aggregate", {"schema_name": schema})  # type: ignore[arg-type]
+
+    scope = Scope(
+        capability=target.capability,
+        strict=target.mode is Mode.REQUIRED,
+        new=keys(CreateTableOp),
+        dropped=keys(DropTableOp),
+        included=included,
+    )
+    found = changes(connection, declared, scope)
+    upgrade.ops[:0] = found.before
+    upgrade.ops += [*found.after, *found.outside]
+    return PriorityDispatchResult.CONTINUE
+
+
+def object_filter(metadata: Sequence[MetaData]) -> Callable[..., bool]:
+    """``include_object`` for ``context.configure``: leaves out the index on time that TimescaleDB makes by itself.
+
+    ``create_hypertable`` makes none here, but does for whoever calls it by hand.
+    """
+    times = {
+        f"{table.name}_{declared.time_column}_idx": declared.time_column
+        for each in metadata
+        for table in each.tables.values()
+        if (declared := hypertable_of(table)) is not None
+    }
+
+    def include_object(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+        unknown = kind == "index" and reflected and compare_to is None and isinstance(item, Index)
+        return not unknown or [column.name for column in item.columns] != [times.get(name or "")]
+
+    return include_object
+
+
+def require(target: Target, metadata: Sequence[MetaData]) -> None:
+    """Raises FatalError in mode ``required`` that names the first declaration the database can't keep."""
+    if target.mode is not Mode.REQUIRED:
+        return
+    for each in metadata:
+        for table in each.sorted_tables:
+            if hypertable_of(table) is not None:
+                target.serves(Need.HYPERTABLES, f"hypertable {table.fullname}", "ordinary tables")
+        for aggregate in aggregates_of(each):
+            target.serves(Need.COMMUNITY, f"continuous aggregate {aggregate.fullname}", "plain views")
+
+
+def metadata_of(metadata: MetaData | Sequence[MetaData] | None) -> Sequence[MetaData]:
+    """``target_metadata`` as a sequence."""
+    if metadata is None:
+        return ()
+    return (metadata,) if isinstance(metadata, MetaData) else tuple(metadata)
+
+
+def _declares(metadata: Sequence[MetaData]) -> bool:
+    return any(aggregates_of(each) or any(map(hypertable_of, each.tables.values())) for each in metadata)

@@ -1,0 +1,93 @@
+"""Declarations against the live catalog: the operations that make the database what it is declared to be.
+
+Order: aggregates that go, from coarse to fine; then each table's hypertable, columnstore and policies; then aggregates
+from raw to coarse with their policies; last what runs outside the transaction. A downgrade is the exact reverse. Only
+declared metadata is looked at: somebody else's hypertables are none of its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sqlalchemy import Connection, MetaData
+
+from ingest.hypertables import aggregates_of
+from ingest.timescale import catalog
+from ingest.timescale import operations as ops
+from ingest.timescale.capability import Capability
+from ingest.timescale.catalog import Key
+from ingest.timescale.compare_aggregates import Aggregates
+from ingest.timescale.compare_tables import compare_table, forget_table
+
+Operation: TypeAlias = ops.TimescaleOperation | ops.Nothing
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is to be done: ``before`` and ``after`` the tables and columns themselves."""
+
+    before: list[Operation] = field(default_factory=list)
+    after: list[Operation] = field(default_factory=list)
+    outside: list[Operation] = field(default_factory=list)
+    """Each commits what was done: they come after everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is compared, and how strictly.
+
+    ``strict``: an ordinary table or plain view in the place of what is declared is a difference. ``new`` and
+    ``dropped`` are tables that the same revision makes and drops; ``included`` filters names, as Alembic's
+    ``include_name`` does.
+    """
+
+    capability: Capability
+    strict: bool
+    new: Collection[Key] = ()
+    dropped: Collection[Key] = ()
+    included: Callable[[str, str], bool] = lambda name, schema: True
+
+
+def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) -> Changes:
+    """Compares. Changes nothing: what it has to try is rolled back."""
+    tables = {
+        catalog.key_of(connection, table.schema, table.name): table for each in metadata for table in each.sorted_tables
+    }
+    declared = {
+        catalog.key_of(connection, each.schema, each.name): each for one in metadata for each in aggregates_of(one)
+    }
+    installed = scope.capability.hypertables and catalog.extension_version(connection) is not None
+    live = catalog.read_hypertables(connection, [*tables, *scope.dropped]) if installed else {}
+    continuous = catalog.read_aggregates(connection) if installed and scope.capability.community else {}
+    views = catalog.read_views(connection, set(declared) - set(continuous))
+    existing = catalog.existing_tables(connection, tables)
+    found = Changes()
+    aggregates = Aggregates(
+        connection,
+        declared,
+        {**{key: views[key] for key in declared if key in views}, **continuous},
+        tables=tables,
+        hypertables=live,
+        existing=existing,
+        new=scope.new,
+        dropped=scope.dropped,
+        continuous=scope.strict and scope.capability.community,
+        included=scope.included,
+    )
+    found.before += aggregates.drops()
+    for key in scope.dropped:
+        if key in live:
+            found.before += forget_table(catalog.relation_of(connection, key), live[key])
+    for key, table in tables.items():
+        found.after += compare_table(
+            table,
+            live.get(key),
+            is_new=key in scope.new,
+            adopt=scope.strict and key in existing,
+            community=scope.capability.community,
+        )
+    found.after += aggregates.creations()
+    found.outside += aggregates.refreshes()
+    return found
