@@ -29,7 +29,8 @@ from tenacity.retry import retry_base
 
 from ingest.database import Failure, classify, create_plain_engine, describe
 from ingest.errors import FatalError, IngestError
-from ingest.settings import DatabaseSettings, load_section
+from ingest.settings import DatabaseSettings, SchemaSettings, load_section
+from ingest.timescale import capability, object_filter
 
 DATABASE_WAIT_S = 60
 """How long a database that isn't there yet is waited for."""
@@ -45,8 +46,9 @@ Context: TypeAlias = Any
 def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_table: str = "alembic_version") -> None:
     """Runs the Alembic command at hand against ``LOOM_MIGRATION_DATABASE_URL``, or ``LOOM_DATABASE_URL``.
 
-    Tables outside ``metadata`` are none of its business: autogenerate does not propose to drop them. Raises
-    alembic's CommandError with one line for a person.
+    Tables outside ``metadata`` are none of its business: autogenerate does not propose to drop them. What the tables
+    declare for TimescaleDB is kept as ``LOOM_TIMESCALE`` says. Raises alembic's CommandError with one line for a
+    person.
     """
     own = {table.name for each in metadata for table in each.tables.values()}
 
@@ -57,16 +59,18 @@ def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_ta
         "target_metadata": list(metadata),
         "version_table": version_table,
         "include_name": include_name,
+        "include_object": object_filter(metadata),
         "compare_type": True,
         "compare_server_default": True,
         "transaction_per_migration": True,
     }
-    if context.is_offline_mode():
-        context.configure(dialect_name="postgresql", literal_binds=True, **options)
-        with context.begin_transaction():
-            context.run_migrations()
-        return
     try:
+        options[capability.OPTION] = load_section(SchemaSettings).timescale
+        if context.is_offline_mode():
+            context.configure(dialect_name="postgresql", literal_binds=True, **options)
+            with context.begin_transaction():
+                context.run_migrations()
+            return
         settings = load_section(DatabaseSettings)
         url = (settings.migration_url or settings.url).get_secret_value()
         asyncio.run(_run(context, url, version_table, options))

@@ -149,6 +149,18 @@ class DatabaseSettings(BaseSettings):
         return self
 
 
+class SchemaSettings(BaseSettings):
+    """What the database is to keep of the declared schema."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+
+    timescale: Literal["required", "auto", "off"] = Field(
+        "required",
+        description="without TimescaleDB or its community features: refuse (`required`), or make ordinary tables and "
+        "plain views of what can't be had (`auto`); `off` makes those everywhere. For migrations (docs/timescale.md)",
+    )
+
+
 class ServiceSettings(BaseSettings):
     """The process itself."""
 
@@ -195,7 +207,7 @@ class Settings:
     service: ServiceSettings
 
 
-SECTIONS: tuple[type[BaseSettings], ...] = (KafkaSettings, DatabaseSettings, ServiceSettings)
+SECTIONS: tuple[type[BaseSettings], ...] = (KafkaSettings, DatabaseSettings, SchemaSettings, ServiceSettings)
 
 
 def load_settings() -> Settings:

@@ -4,10 +4,15 @@ Revision ${up_revision}, after ${down_revision | comma,n}. Created ${create_date
 """
 
 from __future__ import annotations
-
+<%
+lines = (imports or "").splitlines()
+standard = [line for line in lines if line.startswith("from datetime import")]
+others = [line for line in lines if line not in standard]
+%>
+${"\n".join([*standard, ""]) if standard else ""}\
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
+${"\n".join(others)}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
