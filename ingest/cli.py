@@ -18,6 +18,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest import dead_letters, fuse
+from ingest.adopt import adopt as adopt_declarations
 from ingest.app import App
 from ingest.database import Failure, classify, create_plain_engine, describe
 from ingest.errors import FatalError, IngestError, SettingsError
@@ -25,8 +26,8 @@ from ingest.ledger import timestamp_of
 from ingest.local.commands import app as stack
 from ingest.local.demo import demo
 from ingest.logs import configure_logs
-from ingest.schema import check_schema
-from ingest.settings import DatabaseSettings, KafkaSettings, load_section, load_settings
+from ingest.schema import SERVICE_TABLES, check_schema
+from ingest.settings import DatabaseSettings, KafkaSettings, ServiceSettings, load_section, load_settings
 from ingest.topics import load_topics
 
 Result = TypeVar("Result")
@@ -41,6 +42,8 @@ app = typer.Typer(
 letters = typer.Typer(help="Messages that could not be written.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
 app.add_typer(stack, name="stack")
+timescale = typer.Typer(help="What the tables are in TimescaleDB.", no_args_is_help=True)
+app.add_typer(timescale, name="timescale")
 app.command()(demo)
 
 
@@ -131,6 +134,17 @@ def show_dead_letter(identifier: Annotated[int, typer.Argument(metavar="ID", hel
             console.print(f"{name:>9}  {value}", markup=False, highlight=False)
     sys.stdout.flush()
     sys.stdout.buffer.write((row.value or b"") + b"\n")
+
+
+@timescale.command()
+def adopt(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Makes ordinary tables and plain views the hypertables and aggregates that they are declared to be."""
+    topics = load_topics(load_section(ServiceSettings).topics)
+    tables = (*SERVICE_TABLES, *(table for topic in topics.values() for table in topic.tables))
+    metadata = list({id(table.metadata): table.metadata for table in tables}.values())
+    _run(lambda: adopt_declarations(metadata, dry_run=dry_run, say=typer.echo))
 
 
 def main() -> None:

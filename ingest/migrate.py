@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from alembic.util import CommandError
@@ -78,7 +79,9 @@ def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_ta
         raise CommandError(str(error)) from error  # which Alembic's command line prints as one line
 
 
-async def _run(context: Context, url: str, version_table: str, options: dict[str, Any]) -> None:
+@asynccontextmanager
+async def migrating(url: str, version_table: str = "alembic_version") -> AsyncIterator[AsyncConnection]:
+    """A connection on which the schema may be changed, while nobody else does. Raises FatalError."""
     engine = create_plain_engine(url, application_name="loom-ingest-migrations")
     try:
         # Its own connection: the lock outlives the transactions of the revisions.
@@ -88,12 +91,17 @@ async def _run(context: Context, url: str, version_table: str, options: dict[str
             async with engine.connect() as connection:
                 await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
                 await connection.commit()
-                await connection.run_sync(_migrate, context, options)
-                await connection.commit()
+                yield connection
         finally:
             await guard.close()
     finally:
         await engine.dispose()
+
+
+async def _run(context: Context, url: str, version_table: str, options: dict[str, Any]) -> None:
+    async with migrating(url, version_table) as connection:
+        await connection.run_sync(_migrate, context, options)
+        await connection.commit()
 
 
 def _migrate(connection: Connection, context: Context, options: dict[str, Any]) -> None:

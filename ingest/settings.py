@@ -216,6 +216,7 @@ def load_settings() -> Settings:
     settings = Settings(
         _load(KafkaSettings, problems), _load(DatabaseSettings, problems), _load(ServiceSettings, problems)
     )
+    _load(SchemaSettings, problems)  # a running service needs it for nothing, but wrong is wrong
     if problems:
         raise SettingsError("; ".join(problems) + " (docs/settings.md lists every setting)")
     return settings

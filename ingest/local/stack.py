@@ -73,8 +73,8 @@ class Stack:
     database_server: Server | None = field(default=None, repr=False)
 
     def environment(self) -> dict[str, str]:
-        """The variables that ``ingest run`` and alembic need."""
-        return {KAFKA_VARIABLE: self.kafka, DATABASE_VARIABLE: self.database_url}
+        """The variables that ``ingest run`` and alembic need. The wheels' PostgreSQL has no TimescaleDB."""
+        return {KAFKA_VARIABLE: self.kafka, DATABASE_VARIABLE: self.database_url, "LOOM_TIMESCALE": "auto"}
 
 
 @contextmanager

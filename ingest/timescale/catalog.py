@@ -59,6 +59,8 @@ class LiveAggregate:
     source: Key | None = None
     refresh: LiveRefresh | None = None
     retention: timedelta | None = None
+    empty: bool = False
+    """Whether a continuous aggregate has nothing materialized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,16 @@ def read_hypertables(connection: Connection, tables: Iterable[Key]) -> dict[Key,
 
 def read_aggregates(connection: Connection) -> dict[Key, LiveAggregate]:
     """Every continuous aggregate, one that is built on another after it."""
-    rows = list(connection.execute(text("SELECT * FROM timescaledb_information.continuous_aggregates")))
+    rows = list(
+        connection.execute(
+            text(
+                "SELECT a.*, NOT EXISTS (SELECT FROM timescaledb_information.chunks c"
+                " WHERE c.hypertable_schema = a.materialization_hypertable_schema"
+                " AND c.hypertable_name = a.materialization_hypertable_name) AS empty"
+                " FROM timescaledb_information.continuous_aggregates a"
+            )
+        )
+    )
     views = {
         (row.materialization_hypertable_schema, row.materialization_hypertable_name): (row.view_schema, row.view_name)
         for row in rows
@@ -171,6 +182,7 @@ def read_aggregates(connection: Connection) -> dict[Key, LiveAggregate]:
         found[key] = LiveAggregate(
             row.view_definition,
             plain=False,
+            empty=row.empty,
             source=views.get(source, source),
             # Versions differ in whose policy it is: the view's or the hypertable's behind it.
             refresh=policies.refresh.get(key) or policies.refresh.get(stored),

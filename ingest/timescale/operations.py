@@ -35,6 +35,7 @@ from typing import Any, ClassVar, TypeVar
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import text
 
+from ingest.hypertables import interval
 from ingest.timescale import query, statements
 from ingest.timescale.capability import Need, Target
 from ingest.timescale.catalog import Relation
@@ -85,6 +86,12 @@ class TimescaleOperation(MigrateOperation):
         }
         return (self.operation, self.name, shown)
 
+    def __str__(self) -> str:
+        """For a person: ``create_hypertable doors: time_column timestamp, chunk_interval 1 day``."""
+        _, _, shown = self.to_diff_tuple()
+        details = [f"{name} {_shown(value)}" for name, value in shown.items() if name not in ("query", "schema")]
+        return f"{self.operation} {self.name}" + (f": {', '.join(details)}" if details else "")
+
     @property
     def sql_name(self) -> str:
         """The relation, quoted."""
@@ -103,6 +110,12 @@ class TimescaleOperation(MigrateOperation):
         """Whether ``what`` can be put on this relation, as the mode wants it."""
         what = f"{what} of {self.name}"
         return target.serves(Need.COMMUNITY, what, NOTHING) and target.is_hypertable(what, self.schema, self.name)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return interval(value)
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 class Nothing(MigrateOperation):

@@ -105,6 +105,7 @@ def reader(stack: Stack, empty_database_url: str, suffix: str, tmp_path: Path) -
             "LOOM_KAFKA_BOOTSTRAP_SERVERS": stack.kafka,
             "LOOM_KAFKA_GROUP_ID": f"group-{suffix}",
             "LOOM_DATABASE_URL": empty_database_url,
+            "LOOM_TIMESCALE": "auto",
             "LOOM_HTTP_HOST": "127.0.0.1",
             "LOOM_DB_MIN_POOL_SIZE": "2",
             "LOOM_DB_MAX_POOL_SIZE": "10",

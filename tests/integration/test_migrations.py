@@ -51,7 +51,7 @@ async def test_two_upgrades_at_once_are_one(empty_database_url: str) -> None:
     async def upgrade() -> tuple[int | None, bytes]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head",
-            env={**os.environ, "LOOM_DATABASE_URL": empty_database_url},
+            env={**os.environ, "LOOM_DATABASE_URL": empty_database_url, "LOOM_TIMESCALE": "auto"},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

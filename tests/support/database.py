@@ -16,11 +16,14 @@ def with_database(url: str, name: str) -> str:
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
-def alembic(url: str, *arguments: str, config: Path | None = None, check: bool = True) -> str:
-    """Runs Alembic's command as a user does; returns what it printed."""
+def alembic(url: str, *arguments: str, config: Path | None = None, check: bool = True, timescale: str = "auto") -> str:
+    """Runs Alembic's command as a user does; returns what it printed.
+
+    ``timescale`` is ``LOOM_TIMESCALE``: most tests run on a PostgreSQL that has no TimescaleDB.
+    """
     result = subprocess.run(
         [sys.executable, "-m", "alembic", "-c", str(config or ROOT / "alembic.ini"), *arguments],
-        env={**os.environ, "LOOM_DATABASE_URL": url},
+        env={**os.environ, "LOOM_DATABASE_URL": url, "LOOM_TIMESCALE": timescale},
         cwd=ROOT,
         capture_output=True,
         text=True,

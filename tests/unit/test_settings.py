@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "LOOM_SHUTDOWN_GRACE": 20,
     "LOOM_LOG_LEVEL": "info",
     "LOOM_LOG_FORMAT": "auto",
+    "LOOM_TIMESCALE": "required",
 }
 WRONG = [
     ("LOOM_KAFKA_BATCH_SIZE", "0"),
@@ -95,6 +96,7 @@ WRONG = [
     ("LOOM_SHUTDOWN_GRACE", "nan"),
     ("LOOM_LOG_LEVEL", "trace"),
     ("LOOM_LOG_FORMAT", "xml"),
+    ("LOOM_TIMESCALE", "maybe"),
 ]
 FREE_TEXTS = {
     "LOOM_KAFKA_BOOTSTRAP_SERVERS",

@@ -1,0 +1,72 @@
+"""From ordinary tables and plain views to what they are declared to be, in steps that are each safe alone.
+
+A table is a step, all aggregates are one: a plain view and the continuous aggregate in its place change in the same
+transaction. Materializing what is old comes last, outside of transactions. Interrupted, it goes on where it was when
+it is called again; where nothing is left to do, it does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData
+
+from ingest.hypertables import aggregates_of
+from ingest.timescale import catalog
+from ingest.timescale import operations as ops
+from ingest.timescale.autogenerate import require
+from ingest.timescale.capability import OPTION, Mode, Target
+from ingest.timescale.compare import Scope, changes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Operations of one transaction."""
+
+    operations: tuple[ops.TimescaleOperation, ...]
+
+
+def steps_to(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:
+    """What is to be done. Raises FatalError that names the first declaration the database can't keep."""
+    target = Target.of(_context(connection))
+    target.creates = False
+    require(target, metadata)
+    aggregates = {each.name for one in metadata for each in aggregates_of(one)}
+    # What nobody declares is a revision's to drop.
+    found = changes(connection, metadata, Scope(target.capability, strict=True, included=lambda name, schema: False))
+    done = [each for each in (*found.before, *found.after) if isinstance(each, ops.TimescaleOperation)]
+    tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}
+    for each in done:
+        if each.name not in aggregates:
+            tables.setdefault((each.schema, each.name), []).append(each)
+    together = [each for each in done if each.name in aggregates]
+    return [Step(tuple(each)) for each in [*tables.values(), together] if each]
+
+
+def refreshes_of(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:
+    """Declared continuous aggregates that have nothing materialized, from raw to coarse."""
+    if catalog.extension_version(connection) is None:
+        return []
+    live = catalog.read_aggregates(connection)
+    declared = [each for one in metadata for each in aggregates_of(one)]
+    return [
+        Step((ops.RefreshContinuousAggregate(name=each.name, schema=each.schema),))
+        for each in declared
+        if (found := live.get(catalog.key_of(connection, each.schema, each.name))) is not None and found.empty
+    ]
+
+
+def carry_out(connection: Connection, step: Step) -> None:
+    """One step, committed."""
+    context = _context(connection)
+    with context.begin_transaction(_per_migration=True):
+        for each in step.operations:
+            Operations(context).invoke(each)
+
+
+def _context(connection: Connection) -> MigrationContext:
+    options = {OPTION: Mode.REQUIRED, "transaction_per_migration": True}
+    return MigrationContext.configure(connection, opts=options)
