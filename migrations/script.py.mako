@@ -4,15 +4,14 @@ Revision ${up_revision}, after ${down_revision | comma,n}. Created ${create_date
 """
 
 from __future__ import annotations
+
 <%
 lines = (imports or "").splitlines()
-standard = [line for line in lines if line.startswith("from datetime import")]
+standard = [line for line in lines if line.startswith("from datetime ")]
 others = [line for line in lines if line not in standard]
-%>
-${"\n".join([*standard, ""]) if standard else ""}\
-import sqlalchemy as sa
-from alembic import op
-${"\n".join(others)}
+header = [*standard, *[""][: len(standard)], "import sqlalchemy as sa", "from alembic import op", *others]
+%>\
+${"\n".join(header)}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -11,7 +11,7 @@ from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.operations import Operations
 from alembic.operations.ops import MigrationScript, OpContainer
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData
 from sqlalchemy.dialects import postgresql
 
 from ingest.database import create_plain_engine

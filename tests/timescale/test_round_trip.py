@@ -1,4 +1,4 @@
-"""Whatever is declared: made, it is as declared; one thing changed is exactly its operation; and back, it is as before."""
+"""Whatever is declared: made, it is as declared; one thing changed is exactly its operation; back, it is as before."""
 
 from __future__ import annotations
 
