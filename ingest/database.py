@@ -7,6 +7,7 @@ kind and SQLSTATE, never by the text of a message.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,7 @@ _BY_SQLSTATE: dict[str, Failure] = {
     "25006": Failure.TRANSIENT,  # read_only_sql_transaction: after a failover
     "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout: this process was frozen
     "25P04": Failure.TRANSIENT,  # transaction_timeout
-    "53400": Failure.RECORD,  # configuration_limit_exceeded: TimescaleDB's limit of decompressed tuples
+    "53400": Failure.RECORD,  # configuration_limit_exceeded: TimescaleDB's limit of rows that a statement decompresses
     "44000": Failure.RECORD,  # with_check_option_violation: a view refuses the row
     "P0001": Failure.RECORD,  # raise_exception: a trigger refuses the row
     "54000": Failure.RECORD,  # program_limit_exceeded: an indexed text or a tsvector that is too long
@@ -132,12 +133,17 @@ def sqlstate_of(error: BaseException) -> str | None:
     return None
 
 
+_CHUNK_PREFIX = re.compile(r"^(\d+_){1,2}|^_hyper_\d+_\d+_chunk_")
+
+
 def constraint_of(error: BaseException) -> str | None:
-    """The violated constraint's name. A hypertable names its chunk's; a compressed chunk none."""
+    """The violated constraint's name, as its table has it. TimescaleDB gives each chunk's copy of a key a name of its
+    own, such as ``63_readings_key`` or, for a unique index, ``_hyper_1_63_chunk_readings_key``."""
     for link in _chain(error):
         name = getattr(link, "constraint_name", None)
         if isinstance(name, str):
-            return name
+            in_chunk = getattr(link, "schema_name", None) == "_timescaledb_internal"
+            return _CHUNK_PREFIX.sub("", name, count=1) if in_chunk else name
     return None
 
 

@@ -189,6 +189,15 @@ def test_sqlstate_and_constraint_are_found_through_the_wrapping() -> None:
         assert (sqlstate_of(without), constraint_of(without)) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["63_uq_key", "1_2_uq_key", "_hyper_1_63_chunk_uq_key", "uq_key"])
+def test_a_chunks_constraint_has_the_name_of_its_tables(name: str) -> None:
+    assert constraint_of(from_server("23505", s="_timescaledb_internal", n=name)) == "uq_key"
+
+
+def test_a_constraint_of_another_table_keeps_its_digits() -> None:
+    assert constraint_of(from_server("23505", s="public", n="63_uq_key")) == "63_uq_key"
+
+
 def test_description_is_one_line_without_statement_and_parameters() -> None:
     error = from_server("23505", "duplicate key\n  value", H="look\nthere")
     for each in (error, wrapped(error)):
