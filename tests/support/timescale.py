@@ -36,7 +36,7 @@ PROGRAM = Path(__file__).with_name("timescale_wasm")
 LOCK = PROGRAM / "package-lock.json"
 
 INSTALL_DEADLINE_S = 120
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 120.0
 
 Say = Callable[[str], None]
 Prepare = Callable[[str], object]

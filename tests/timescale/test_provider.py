@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -72,6 +76,57 @@ def test_an_interrupted_transaction_blocks_nobody(timescale_url: str) -> None:
     assert done.returncode == 3
     (row,) = query(timescale_url, "SELECT to_regclass('halfway') AS found")
     assert row["found"] is None
+
+
+@asynccontextmanager
+async def clients(url: str, count: int = 1) -> AsyncIterator[list[asyncpg.Connection]]:
+    """Connections that rather fail than wait for ever."""
+    connections = [await asyncpg.connect(url, command_timeout=20) for _ in range(count)]
+    yield connections
+    for connection in connections:
+        connection.terminate()
+
+
+async def test_clients_that_only_prepared_something_block_nobody(timescale_url: str) -> None:
+    """And they may give it one name."""
+    async with clients(timescale_url, 2) as (one, other):
+        statement = await one.prepare("SELECT 1", name="same")
+        assert await (await other.prepare("SELECT 2", name="same")).fetchval() == 2
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            await other.prepare("SELECT FROM WHERE")
+        assert await statement.fetchval() == 1
+
+
+async def test_rows_can_be_copied(timescale_url: str) -> None:
+    async with clients(timescale_url) as (client,):
+        await client.execute("CREATE TABLE copied (id int, word text)")
+        rows = [(number, f"word {number}") for number in range(5000)]
+        await client.copy_records_to_table("copied", records=rows)
+        assert [tuple(row) for row in await client.fetch("SELECT * FROM copied ORDER BY id")] == rows
+        with pytest.raises(asyncpg.PostgresError):
+            await client.copy_records_to_table("copied", records=[(1, "unknown column")], columns=["id", "wrong"])
+        assert await client.fetchval("SELECT count(*) FROM copied") == len(rows)
+
+
+async def test_a_waiting_client_is_served_when_the_transaction_ends(timescale_url: str) -> None:
+    async with clients(timescale_url, 2) as (one, other):
+        transaction = one.transaction()
+        await transaction.start()
+        await one.execute("CREATE TABLE seen (id int)")
+        asking = asyncio.create_task(other.fetchval("SELECT to_regclass('seen')::text"))
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await one.execute("SELECT 1 / 0")
+        assert not asking.done()
+        await transaction.rollback()
+        assert await asking is None
+
+
+async def test_a_reset_connection_finds_its_tables(timescale_url: str) -> None:
+    async with clients(timescale_url) as (client,):
+        await client.execute("CREATE TABLE found (id int)")
+        await client.execute("SET search_path = pg_catalog")
+        await client.execute("RESET ALL")
+        assert await client.fetchval("SELECT to_regclass('found')::text") == "found"
 
 
 def test_a_template_keeps_what_was_prepared(tmp_path: Path) -> None:

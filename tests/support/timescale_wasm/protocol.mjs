@@ -77,6 +77,13 @@ export const copyInResponse = (binary) => message('G', Buffer.from([binary ? 1 :
 export const closeStatement = (name) => message('C', Buffer.concat([Buffer.from('S'), cString(name)]))
 export const sync = () => message('S')
 
+// Whether it concerns a named prepared statement without running it: Parse, Describe or Close.
+export const onlyPrepares = (whole) => {
+  const body = bodyOf(whole)
+  if (typeOf(whole) === 'P') return body[0] !== 0
+  return 'DC'.includes(typeOf(whole)) && body[0] === 'S'.charCodeAt(0) && body[1] !== 0
+}
+
 // A client's message of the extended protocol with `prefix` before the names of its statements and portals. The
 // unnamed ones stay unnamed. `opened` and `closed` are told the client's own names of prepared statements.
 export const withPrivateNames = (whole, prefix, { opened, closed }) => {

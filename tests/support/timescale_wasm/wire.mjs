@@ -11,7 +11,7 @@ import { timescaledb } from '@electric-sql/pglite/timescaledb'
 import { vector } from '@electric-sql/pglite/vector'
 import {
   CANCEL_REQUEST, GSS_ENCRYPTION_REQUEST, SSL_REQUEST, bodyOf, closeStatement, copyInResponse, firstMessageLength,
-  firstStartup, sync, transactionStatus, typeOf, welcome, withPrivateNames, without,
+  firstStartup, onlyPrepares, sync, transactionStatus, typeOf, welcome, withPrivateNames, without,
 } from './protocol.mjs'
 
 // PGlite sets search_path=pg_catalog, enable_seqscan=off and client_min_messages=debug3 on its command line, so these
@@ -186,31 +186,39 @@ class Connection {
     } else if (type === 'c' || type === 'f') { // CopyDone, CopyFail
       const messages = Buffer.concat([this.#copy.query, ...this.#copy.data, whole])
       this.#copy = null
-      this.#finish(without('G', await this.#backend.reply(messages))) // CopyInResponse was sent before
+      const reply = await this.#backend.reply(messages)
+      this.#finish(reply, without('G', reply)) // CopyInResponse was sent before
     } // Flush and Sync mean nothing during a COPY
   }
 
   // Parse, Bind, Describe, Execute, Close go to the backend together, when the client asks for an answer by Sync or
   // Flush: another connection's messages must not come between them.
   async #extendedQuery(type, whole) {
+    // A client that prepares a statement asks for the answer by Flush, and may run it much later, or never. With a Sync
+    // in its place the backend is ready for others meanwhile; the client must not hear of that. (The unnamed statement
+    // would not outlive the others' own: who prepares that keeps the backend.)
+    const preparing = type === 'H' && this.#held.length > 0 && this.#held.every(onlyPrepares)
     this.#held.push(
-      withPrivateNames(whole, this.#prefix, {
-        opened: (name) => this.#statements.add(name),
-        closed: (name) => this.#statements.delete(name),
-      }),
+      preparing
+        ? sync()
+        : withPrivateNames(whole, this.#prefix, {
+            opened: (name) => this.#statements.add(name),
+            closed: (name) => this.#statements.delete(name),
+          }),
     )
     if (type !== 'S' && type !== 'H' && this.#held.length < MESSAGES_HELD_AT_MOST) return
     const messages = Buffer.concat(this.#held)
     this.#held = []
     await this.#backend.acquire(this)
-    this.#finish(await this.#backend.reply(messages))
+    const reply = await this.#backend.reply(messages)
+    this.#finish(reply, preparing ? without('Z', reply) : reply)
   }
 
-  // Sends the reply; the backend is free again when it says that no transaction is open.
-  #finish(reply) {
+  // Sends what the client is to see of the reply; the backend is free again when that says that no transaction is open.
+  #finish(reply, visible = reply) {
     const status = transactionStatus(reply)
     this.#status = status ?? this.#status
-    this.#send(reply)
+    this.#send(visible)
     if (status === 'I') this.#backend.release(this)
   }
 
