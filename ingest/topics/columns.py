@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, Text, func, text
+from sqlalchemy import CheckConstraint, Column, ColumnElement, DateTime, Index, MetaData, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ingest.tables import NAMING_CONVENTION
@@ -35,3 +35,35 @@ def jsonb(name: str, *, nullable: bool = True) -> Column[Any]:
 def between(column: str, low: float, high: float) -> CheckConstraint:
     """The contract's range again, for whoever else writes to the table."""
     return CheckConstraint(f"{column} BETWEEN {low:g} AND {high:g}", name=column)
+
+
+def at_least(column: str, low: int) -> CheckConstraint:
+    """The contract's lower bound again."""
+    return CheckConstraint(f"{column} >= {low}", name=column)
+
+
+def newest_first(name: str, column: Column[Any]) -> Index:
+    """Rows with one value of a column, the newest first."""
+    return Index(name, column, column.table.c.timestamp.desc())
+
+
+def by_time(table: Table) -> Index:
+    """Finds the rows of a time in a chunk, for a few pages of space: what a continuous aggregate's refresh reads.
+
+    BRIN, for rows arrive nearly in the order of time, and a B-tree more would cost every insert.
+    """
+    return Index(f"{table.name}_timestamp_idx", table.c.timestamp, postgresql_using="brin")
+
+
+FULL_TEXT_CHARACTERS = 50_000
+"""How much of a text is searched. PostgreSQL refuses a row whose ``tsvector`` is over 1 MB, and with it the message;
+the worst that so many characters can make is under half of that."""
+
+
+def full_text(configuration: str, column: Column[Any]) -> ColumnElement[Any]:
+    """What a full-text index holds, and what a query must ask for to use it.
+
+    >>> print(full_text("simple", Column("page", Text)))
+    to_tsvector('simple', left(page, 50000))
+    """
+    return func.to_tsvector(text(f"'{configuration}'"), func.left(column, text(str(FULL_TEXT_CHARACTERS))))

@@ -12,11 +12,13 @@ counted, an integer serves as a float.
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidatorFunctionWrapHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
 
 ISO_8601 = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d"
@@ -33,7 +35,34 @@ class _IsoTimestamp:
         return core_schema.json_or_python_schema(json_schema=text, python_schema=aware)
 
 
+class _Base64:
+    """Core schema of :data:`Base64`."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(strict=True)
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_after_validator_function(cls._decode, text),
+            python_schema=core_schema.bytes_schema(strict=True),
+        )
+
+    @staticmethod
+    def _decode(text: str) -> bytes:
+        with suppress(ValueError):
+            content = binascii.a2b_base64(text, strict_mode=True)
+            # Even the strict mode overlooks padding too much, and bits that no byte has.
+            if binascii.b2a_base64(content, newline=False).decode() == text:
+                return content
+        raise PydanticCustomError(
+            "base64",
+            "Input should be base64 by RFC 4648, section 4: letters, digits, + and /, padded with =, "
+            "without line breaks",
+        )
+
+
 Text = str
+Texts = list[str]
+"""PostgreSQL's ``text[]``: one dimension, no NULL in it."""
 Timestamp = Annotated[datetime, _IsoTimestamp]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 """PostgreSQL's ``integer``."""
@@ -42,6 +71,8 @@ Float32 = Annotated[float, Field(ge=-3.4028234663852886e38, le=3.402823466385288
 """PostgreSQL's ``real``."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Signed = Annotated[float, Field(ge=-1, le=1)]
+Base64 = Annotated[bytes, _Base64]
+"""Bytes, which JSON carries as base64. Nothing is repaired: what a lenient reader skips may be half of a sound."""
 Embedding = Annotated[list[Float32], Field(min_length=384, max_length=384)]
 """A sentence embedding of all-MiniLM-L6-v2: 384 numbers."""
 
@@ -78,7 +109,7 @@ class JsonObject(JsonText):
     """A JSON object for a ``jsonb`` column."""
 
     __slots__ = ()
-    _shape = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+    _shape: ClassVar[CoreSchema] = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
 
 
 class JsonArray(JsonText):
@@ -98,6 +129,28 @@ class JsonDocument(JsonText):
         if not isinstance(value, dict | list):
             raise PydanticCustomError("json_document_type", "Input should be a JSON object or array")
         return super()._encode(value)
+
+
+def _as_it_came(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    validate(value)
+    return value
+
+
+class BoundingBox(JsonObject):
+    """A box in an image, ``{x, y, width, height}``: numbers in the unit that the model speaks; none is negative in
+    width or height. More members are kept."""
+
+    __slots__ = ()
+    _coordinate = core_schema.typed_dict_field(core_schema.float_schema(strict=True, allow_inf_nan=False))
+    _length = core_schema.typed_dict_field(core_schema.float_schema(strict=True, allow_inf_nan=False, ge=0))
+    # Only looked at: as a float, an integer would be written in another way than it was sent.
+    _shape = core_schema.no_info_wrap_validator_function(
+        _as_it_came,
+        core_schema.typed_dict_schema(
+            {"x": _coordinate, "y": _coordinate, "width": _length, "height": _length},
+            extra_behavior="allow",
+        ),
+    )
 
 
 def _not_finite(value: Any) -> bool:
