@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import REAL, Column, Index, Table, Text, UniqueConstraint
+from sqlalchemy import REAL, Column, Table, Text, UniqueConstraint
 
+from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours
 from ingest.topics import contract
-from ingest.topics.columns import between, created_at, jsonb, message_columns, metadata
+from ingest.topics.aggregates import aggregate
+from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, newest_first
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -44,16 +46,27 @@ emotion_scores = Table(
     between("valence_score", -1, 1),
     between("arousal_score", -1, 1),
     between("dominance_score", -1, 1),
+    Hypertable(
+        "timestamp",
+        chunk_interval=days(7),
+        columnstore=Columnstore(
+            after=days(7), segment_by=("device_id", "predicted_emotion"), order_by=("timestamp DESC",)
+        ),
+        retention=days(30),
+    ),
 )
-Index(
-    "analysis_audio_emotion_scores_raw_emotion_idx",
-    emotion_scores.c.predicted_emotion,
-    emotion_scores.c.timestamp.desc(),
-)
-Index(
-    "analysis_audio_emotion_scores_raw_valence_idx",
-    emotion_scores.c.valence_score,
-    emotion_scores.c.timestamp.desc(),
+newest_first("analysis_audio_emotion_scores_raw_emotion_idx", emotion_scores.c.predicted_emotion)
+newest_first("analysis_audio_emotion_scores_raw_valence_idx", emotion_scores.c.valence_score)
+by_time(emotion_scores)
+
+per_hour = aggregate(
+    "analysis_audio_emotion_scores_per_hour",
+    emotion_scores,
+    bucket=hours(1),
+    by=("device_id", "predicted_emotion"),
+    averages=("confidence_score", "valence_score", "arousal_score", "dominance_score"),
+    refresh=RefreshPolicy(start_offset=days(22), end_offset=hours(1), schedule_interval=hours(1)),
+    retention=days(365),
 )
 
 TOPIC = Topic(

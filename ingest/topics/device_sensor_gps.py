@@ -10,8 +10,10 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, AliasPath, Field
 from sqlalchemy import DOUBLE_PRECISION, Column, Table, UniqueConstraint
 
+from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, minutes
 from ingest.topics import contract
-from ingest.topics.columns import between, created_at, jsonb, message_columns, metadata
+from ingest.topics.aggregates import aggregate
+from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -58,6 +60,25 @@ gps = Table(
     UniqueConstraint(*KEY, name="device_sensor_gps_raw_key"),
     between("latitude", -90, 90),
     between("longitude", -180, 180),
+    Hypertable(
+        "timestamp",
+        chunk_interval=days(1),
+        columnstore=Columnstore(after=days(1), segment_by=("device_id",), order_by=("timestamp DESC",)),
+        retention=days(30),
+    ),
+)
+by_time(gps)
+
+per_minute = aggregate(
+    "device_sensor_gps_per_minute",
+    gps,
+    bucket=minutes(1),
+    by=("device_id",),
+    averages=("altitude", "accuracy", "speed"),
+    # Of angles there is no plain average: between 179° and -179° lies 180°.
+    extremes=("latitude", "longitude"),
+    refresh=RefreshPolicy(start_offset=days(28), end_offset=minutes(1), schedule_interval=minutes(1)),
+    retention=days(365),
 )
 
 TOPIC = Topic(
