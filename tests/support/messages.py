@@ -31,25 +31,129 @@ def at(seconds: float) -> str:
     return (NOW + timedelta(seconds=seconds)).isoformat()
 
 
+def _head(number: int) -> dict[str, Any]:
+    return {"device_id": f"device-{number % 7}", "message_id": f"m{number}", "timestamp": at(number / 1000)}
+
+
 def gps(number: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "device_id": f"device-{number % 7}",
-        "message_id": f"m{number}",
-        "timestamp": at(number / 1000),
-        "latitude": 52.5,
-        "longitude": 13.4,
-    } | changes
+    return _head(number) | {"latitude": 52.5, "longitude": 13.4} | changes
+
+
+def acceleration(number: int, **changes: Any) -> dict[str, Any]:
+    return _head(number) | {"x": 0.02, "y": -0.4, "z": 9.81} | changes
+
+
+def voice(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "segment_start_time": at(number / 1000),
+            "segment_end_time": at(number / 1000 + 2.5),
+            "duration_ms": 2500,
+            "confidence_score": 0.75,
+            "segment_audio_data": "AAH/fw==",
+        }
+        | changes
+    )
+
+
+def word(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "word_sequence": number,
+            "word_text": "hello",
+            "start_time_ms": 100,
+            "end_time_ms": 420,
+            "confidence_score": 0.75,
+            "word_boundaries": {"onset_ms": 104},
+        }
+        | changes
+    )
+
+
+def annotation(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "annotation_id": f"a{number}",
+            "object_class": "bicycle",
+            "confidence_score": 0.75,
+            "bounding_box": {"x": 12, "y": 34.5, "width": 200, "height": 120},
+            "object_attributes": {"colour": "red"},
+            "ocr_text": "Do not lean bicycles",
+        }
+        | changes
+    )
+
+
+def face(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "face_id": f"f{number}",
+            "emotion_label": "joy",
+            "confidence_score": 0.75,
+            "face_bounding_box": {"x": 1, "y": 2, "width": 30, "height": 40},
+            "emotion_intensities": {"joy": 0.75},
+        }
+        | changes
+    )
+
+
+def reasoning(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "reasoning_id": f"r{number}",
+            "context_type": "daily_routine",
+            "reasoning_chain": {"steps": ["at the station at 8", "so on the way to work"]},
+            "conclusion_text": "The meetings of today are at the office.",
+            "confidence_score": 0.75,
+            "key_topics": ["work", "commuting"],
+        }
+        | changes
+    )
+
+
+def content(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "url_id": f"u{number}",
+            "original_url": f"https://example.org/{number}",
+            "domain": "example.org",
+            "content_type": "text/html",
+            "content_text": "Bridges of Königsberg",
+            "extracted_metadata": {"author": "Euler"},
+            "tags": ["bridges", "graphs"],
+        }
+        | changes
+    )
 
 
 def emotion(number: int, **changes: Any) -> dict[str, Any]:
+    return (
+        _head(number)
+        | {
+            "segment_id": f"s{number}",
+            "predicted_emotion": "joy",
+            "confidence_score": 0.75,
+            "emotion_probabilities": {"joy": 0.75, "calm": 0.25},
+        }
+        | changes
+    )
+
+
+def email(trace: str, seconds: float = 0, **changes: Any) -> dict[str, Any]:
     return {
-        "device_id": f"device-{number % 7}",
-        "message_id": f"m{number}",
-        "segment_id": f"s{number}",
-        "timestamp": at(number / 1000),
-        "predicted_emotion": "joy",
-        "confidence_score": 0.75,
-        "emotion_probabilities": {"joy": 0.75, "calm": 0.25},
+        "trace_id": trace,
+        "timestamp": at(seconds),
+        "subject": f"subject at {seconds}",
+        "sender_email": "ada@example.org",
+        "headers": {"Reply-To": "ada@example.org"},
+        "embedding": [0.5] * 384,
+        "embedding_model": f"model at {seconds}",
     } | changes
 
 

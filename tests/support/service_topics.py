@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 
-from tests.support import topics
+from tests.support.topics import LOOM, PLAIN, renamed
 
 _suffix = os.environ["LOOM_TEST_SUFFIX"]
 
-emotions = topics.renamed(topics.EMOTIONS, _suffix)
-gps = topics.renamed(topics.GPS, _suffix)
-likes = topics.renamed(topics.LIKES, _suffix)
-archived = topics.renamed(topics.ARCHIVED, _suffix)
-plain = topics.renamed(topics.PLAIN, _suffix)
+# Topics are found as names at the top of a module.
+globals().update({topic.name.replace(".", "_"): renamed(topic, _suffix) for topic in (*LOOM.values(), PLAIN)})

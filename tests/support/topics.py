@@ -41,10 +41,18 @@ PLAIN = Topic(
 """No key tells a repeated row of this table: only the ledger does."""
 
 LOOM = load_topics(["ingest.topics"])
+VOICE = LOOM["media.audio.voice_segments"]
+WORDS = LOOM["media.text.word_timestamps"]
+VISION = LOOM["media.image.vision_annotations"]
 EMOTIONS = LOOM["analysis.audio.emotion_scores"]
-GPS = LOOM["device.sensor.gps.raw"]
+FACES = LOOM["analysis.image.face_emotions"]
+REASONING = LOOM["analysis.context.reasoning_chains"]
+CONTENT = LOOM["task.url.processed_content"]
+EMAILS = LOOM["analysis.text.embedded.emails"]
 LIKES = LOOM["analysis.text.embedded.twitter"]
 ARCHIVED = LOOM["task.url.processed.twitter_archived"]
+GPS = LOOM["device.sensor.gps.raw"]
+ACCELEROMETER = LOOM["device.sensor.accelerometer.raw"]
 
 
 def create_test_tables(url: str) -> None:

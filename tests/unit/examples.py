@@ -13,8 +13,22 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from ingest.decode import Decoder, TimestampLimits
 from ingest.records import Item, Record, Rejection
 from ingest.topics import Topic
-from tests.support.messages import FakeMessage, archived, emotion, encode, gps, like
-from tests.support.topics import ARCHIVED, EMOTIONS, GPS, LIKES
+from tests.support import messages
+from tests.support.messages import FakeMessage, encode
+from tests.support.topics import (
+    ACCELEROMETER,
+    ARCHIVED,
+    CONTENT,
+    EMAILS,
+    EMOTIONS,
+    FACES,
+    GPS,
+    LIKES,
+    REASONING,
+    VISION,
+    VOICE,
+    WORDS,
+)
 
 LIMITS = TimestampLimits(max_skew_s=86_400, oldest=datetime(2000, 1, 1, tzinfo=UTC))
 
@@ -32,7 +46,7 @@ class Example:
     number: str
     """A number, as the path to it: ``embedding[7]``."""
     jsonb: str
-    """A field for a jsonb column that takes an object."""
+    """A field for a jsonb column that takes an object; empty where there is none."""
 
     def __str__(self) -> str:
         return self.topic.name
@@ -55,12 +69,27 @@ POSTGRESQL: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 ASYNCPG: Any = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 EXAMPLES = (
-    Example(EMOTIONS, emotion(1), "EmotionScore v1", "segment_id", "confidence_score", "audio_features"),
-    Example(GPS, gps(1), "GpsReading v1", "device_id", "latitude", "metadata"),
-    Example(LIKES, like("1"), "TwitterLike v1", "tweet_id", "embedding[7]", "extracted_content"),
-    Example(ARCHIVED, archived("1"), "ArchivedTweet v1", "url", "screenshot_size_bytes", "extracted_metadata"),
+    Example(EMOTIONS, messages.emotion(1), "EmotionScore v1", "segment_id", "confidence_score", "audio_features"),
+    Example(GPS, messages.gps(1), "GpsReading v1", "device_id", "latitude", "metadata"),
+    Example(LIKES, messages.like("1"), "TwitterLike v1", "tweet_id", "embedding[7]", "extracted_content"),
+    Example(ARCHIVED, messages.archived("1"), "ArchivedTweet v1", "url", "screenshot_size_bytes", "extracted_metadata"),
+    Example(VOICE, messages.voice(1), "VoiceSegment v1", "message_id", "confidence_score", ""),
+    Example(WORDS, messages.word(1), "WordTimestamp v1", "word_text", "confidence_score", "word_boundaries"),
+    Example(
+        VISION, messages.annotation(1), "VisionAnnotation v1", "object_class", "confidence_score", "object_attributes"
+    ),
+    Example(FACES, messages.face(1), "FaceEmotion v1", "face_id", "face_quality_score", "emotion_intensities"),
+    Example(
+        REASONING, messages.reasoning(1), "ReasoningChain v1", "conclusion_text", "confidence_score", "reasoning_chain"
+    ),
+    Example(CONTENT, messages.content(1), "ProcessedContent v1", "domain", "content_length", "extracted_metadata"),
+    Example(EMAILS, messages.email("1"), "Email v1", "trace_id", "embedding[7]", "headers"),
+    Example(ACCELEROMETER, messages.acceleration(1), "AccelerometerReading v1", "device_id", "z", "metadata"),
 )
-EMOTION, POSITION, LIKE, ARCHIVE = EXAMPLES
+EMOTION, POSITION, LIKE, ARCHIVE, SEGMENT, WORD, ANNOTATION, FACE, CHAIN, PAGE, MAIL, MOTION = EXAMPLES
+WITH_JSONB = tuple(example for example in EXAMPLES if example.jsonb)
+WITH_FLOAT = tuple(example for example in EXAMPLES if example not in (ARCHIVE, PAGE))
+"""Those whose number is no integer."""
 
 
 def decode(topic: Topic, value: Any, *, limits: TimestampLimits = LIMITS) -> Item:

@@ -8,9 +8,22 @@ from typing import Any
 import pytest
 
 from tests.support.messages import encode
-from tests.unit.examples import ARCHIVE, EMOTION, EXAMPLES, LIKE, POSITION, Example, accepted, rejected
+from tests.unit.examples import (
+    ARCHIVE,
+    EMOTION,
+    EXAMPLES,
+    LIKE,
+    POSITION,
+    WITH_FLOAT,
+    WITH_JSONB,
+    Example,
+    accepted,
+    rejected,
+)
 
 every_topic = pytest.mark.parametrize("example", EXAMPLES, ids=str)
+every_topic_with_jsonb = pytest.mark.parametrize("example", WITH_JSONB, ids=str)
+every_topic_with_a_float = pytest.mark.parametrize("example", WITH_FLOAT, ids=str)
 every_embedded = pytest.mark.parametrize(
     "literal", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400]
 )
@@ -51,7 +64,7 @@ def test_what_is_no_object_in_json_is_rejected_as_a_whole(
     assert rejection.contract == (example.contract if stage == "contract" else None)
 
 
-@every_topic
+@every_topic_with_jsonb
 @pytest.mark.parametrize(
     ("spoil", "path"),
     [
@@ -79,7 +92,7 @@ def test_a_surrogate_pair_is_a_character() -> None:
     assert record.rows[0]["segment_id"] == "😀"
 
 
-@every_topic
+@every_topic_with_jsonb
 @pytest.mark.parametrize(
     ("spoil", "name"),
     [
@@ -97,14 +110,14 @@ def test_nul_is_rejected_with_its_field(example: Example, spoil: Any, name: str)
     assert rejection.contract == example.contract
 
 
-@every_topic
+@every_topic_with_jsonb
 def test_nul_that_no_column_would_hold_is_no_fault(example: Example) -> None:
     record = accepted(example.topic, example.valid | {"a\0b": 1, "c": "\0", example.jsonb: {"a": "\\u0000"}})
     assert record.unknown_fields == ("a\0b", "c")
     assert json.loads(record.rows[0][example.jsonb]) == {"a": "\\u0000"}
 
 
-@pytest.mark.parametrize("example", [EMOTION, POSITION, LIKE], ids=str)
+@every_topic_with_a_float
 @every_embedded
 def test_number_that_is_not_finite_is_rejected_with_its_field(example: Example, literal: str) -> None:
     rejection = rejected(example.topic, example.with_number(literal))
@@ -113,7 +126,7 @@ def test_number_that_is_not_finite_is_rejected_with_its_field(example: Example, 
     assert rejection.error.startswith(f"{example.number}: ")
 
 
-@every_topic
+@every_topic_with_jsonb
 @every_embedded
 def test_jsonb_takes_no_number_that_is_not_finite(example: Example, literal: str) -> None:
     if literal.isdigit():
@@ -125,7 +138,7 @@ def test_jsonb_takes_no_number_that_is_not_finite(example: Example, literal: str
     assert rejection.field_path == example.jsonb
 
 
-@every_topic
+@every_topic_with_jsonb
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
 def test_jsonb_may_hold_the_words_for_what_is_not_finite(example: Example, word: str) -> None:
     record = accepted(example.topic, example.with_jsonb(f'"{word}"'))
@@ -157,14 +170,14 @@ def test_integer_at_the_edge_of_its_column_is_taken(value: int) -> None:
     assert record.rows[0]["screenshot_size_bytes"] == value
 
 
-@pytest.mark.parametrize("example", [EMOTION, POSITION, LIKE], ids=str)
+@every_topic_with_a_float
 @pytest.mark.parametrize("literal", ['"0.5"', "true", "[0.5]", "{}"])
 def test_only_a_number_serves_as_a_number(example: Example, literal: str) -> None:
     rejection = rejected(example.topic, example.with_number(literal))
     assert (rejection.stage, rejection.reason, rejection.field_path) == ("contract", "float_type", example.number)
 
 
-@pytest.mark.parametrize("example", [EMOTION, POSITION, LIKE], ids=str)
+@every_topic_with_a_float
 def test_an_integer_serves_as_a_float(example: Example) -> None:
     record = accepted(example.topic, example.with_number("1"))
     name, _, index = example.number.rstrip("]").partition("[")
@@ -231,7 +244,7 @@ def test_three_megabytes_of_text_are_a_row(example: Example) -> None:
     assert accepted(example.topic, example.valid | {example.text: text}).rows[0][example.text] == text
 
 
-@every_topic
+@every_topic_with_jsonb
 def test_half_a_megabyte_of_jsonb_is_a_row(example: Example) -> None:
     document = {f"key {number}": [number, None, {"a": "ö"}] for number in range(16_000)}
     stored = accepted(example.topic, example.valid | {example.jsonb: document}).rows[0][example.jsonb]

@@ -1,4 +1,4 @@
-"""Loom's four topics have every column, key, check, index and conflict rule that the platform gives them."""
+"""Loom's twelve topics have every column, key, check, index and conflict rule that the platform gives them."""
 
 from __future__ import annotations
 
@@ -8,108 +8,25 @@ import pytest
 from sqlalchemy import CheckConstraint, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ingest.topics import FirstWins, LastWins, Topic
-from tests.support.topics import ARCHIVED, EMOTIONS, GPS, LIKES, LOOM
+from ingest.topics import Topic
+from tests.support.topics import ARCHIVED, LIKES, LOOM
 from tests.unit.examples import POSTGRESQL
+from tests.unit.loom_tables import CHECKS, COLUMNS, INDEXES, REQUIRED, RULES, UNIQUE
 
-T, TS, JB, INT, R, D = "TEXT", "TIMESTAMP WITH TIME ZONE", "JSONB", "INTEGER", "REAL", "DOUBLE PRECISION"
-REQUIRED, NOW = " NOT NULL", " DEFAULT now() NOT NULL"
-COLUMNS: dict[Topic, dict[str, str]] = {
-    EMOTIONS: {
-        "device_id": T + REQUIRED,
-        "message_id": T + REQUIRED,
-        "timestamp": TS + REQUIRED,
-        "schema_version": T + " DEFAULT 'v1'" + REQUIRED,
-        "segment_id": T + REQUIRED,
-        "predicted_emotion": T + REQUIRED,
-        "confidence_score": R + REQUIRED,
-        **dict.fromkeys(("valence_score", "arousal_score", "dominance_score"), R),
-        "emotion_probabilities": JB,
-        "audio_features": JB,
-        "model_version": T,
-        "created_at": TS + NOW,
-    },
-    GPS: {
-        "device_id": T + REQUIRED,
-        "message_id": T,
-        "timestamp": TS + REQUIRED,
-        "schema_version": T + " DEFAULT 'v1'" + REQUIRED,
-        "latitude": D + REQUIRED,
-        "longitude": D + REQUIRED,
-        **dict.fromkeys(("altitude", "accuracy", "speed", "bearing"), D),
-        "metadata": JB,
-        "created_at": TS + NOW,
-    },
-    LIKES: {
-        "trace_id": T + REQUIRED,
-        "tweet_id": T + REQUIRED,
-        "device_id": T,
-        "timestamp": TS + REQUIRED,
-        "liked_at": TS,
-        "received_at": TS + NOW,
-        **dict.fromkeys(("tweet_url", "tweet_text", "author_username", "author_name", "author_profile_url"), T),
-        "embedding": "VECTOR(384)",
-        "embedding_model": T,
-        "embedding_timestamp": TS,
-        "screenshot_url": T,
-        "extracted_content": JB,
-        "extraction_timestamp": TS,
-        "metadata": JB,
-        "message_timestamp": TS + REQUIRED,
-        "created_at": TS + NOW,
-    },
-    ARCHIVED: {
-        "trace_id": T + REQUIRED,
-        "tweet_id": T + REQUIRED,
-        "url": T + REQUIRED,
-        "timestamp": TS + NOW,
-        "screenshot_path": T,
-        "screenshot_size_bytes": INT,
-        "screenshot_dimensions": JB,
-        "extracted_text": T,
-        **dict.fromkeys(("extracted_links", "extracted_media", "extracted_metadata"), JB),
-        "processor_version": T,
-        "processing_duration_ms": INT,
-        "error_message": T,
-        "message_timestamp": TS + REQUIRED,
-        "created_at": TS + NOW,
-    },
-}
-RULES = {
-    EMOTIONS: FirstWins(("device_id", "message_id", "segment_id", "timestamp")),
-    GPS: FirstWins(("device_id", "timestamp")),
-    LIKES: LastWins(("tweet_id",), ("tweet_text", "embedding", "embedding_model", "embedding_timestamp")),
-    ARCHIVED: LastWins(("tweet_id",), ("screenshot_path", "extracted_text", "extracted_metadata", "timestamp")),
-}
-UNIQUE: dict[Topic, set[tuple[str, ...]]] = {
-    EMOTIONS: {("device_id", "message_id", "segment_id", "timestamp")},
-    GPS: {("device_id", "timestamp")},
-    LIKES: {("tweet_id",), ("trace_id",)},
-    ARCHIVED: {("tweet_id",)},
-}
-CHECKS: dict[Topic, set[str]] = {
-    EMOTIONS: {
-        "confidence_score BETWEEN 0 AND 1",
-        "valence_score BETWEEN -1 AND 1",
-        "arousal_score BETWEEN -1 AND 1",
-        "dominance_score BETWEEN -1 AND 1",
-    },
-    GPS: {"latitude BETWEEN -90 AND 90", "longitude BETWEEN -180 AND 180"},
-    LIKES: set(),
-    ARCHIVED: set(),
-}
-INDEXES: dict[Topic, set[str]] = {
-    EMOTIONS: {"(predicted_emotion, timestamp DESC)", "(valence_score, timestamp DESC)"},
-    GPS: set(),
-    LIKES: {"USING hnsw (embedding vector_cosine_ops)", "(author_username)", "(timestamp DESC)"},
-    ARCHIVED: {"(timestamp DESC)"},
-}
 every_topic = pytest.mark.parametrize("topic", COLUMNS, ids=lambda topic: topic.name)
 
 
-def test_the_four_topics_are_loaded_by_their_names_with_their_tables() -> None:
+def test_the_twelve_topics_are_loaded_by_their_names_with_their_tables() -> None:
     assert {name: [table.name for table in topic.tables] for name, topic in LOOM.items()} == {
+        "media.audio.voice_segments": ["media_audio_voice_segments_raw"],
+        "media.text.word_timestamps": ["media_text_word_timestamps_raw"],
+        "media.image.vision_annotations": ["media_image_vision_annotations_raw"],
         "analysis.audio.emotion_scores": ["analysis_audio_emotion_scores_raw"],
+        "analysis.image.face_emotions": ["analysis_image_face_emotions_raw"],
+        "analysis.context.reasoning_chains": ["analysis_context_reasoning_chains_raw"],
+        "task.url.processed_content": ["task_url_processed_content_raw"],
+        "analysis.text.embedded.emails": ["emails_with_embeddings"],
+        "device.sensor.accelerometer.raw": ["device_sensor_accelerometer_raw"],
         "device.sensor.gps.raw": ["device_sensor_gps_raw"],
         "analysis.text.embedded.twitter": ["twitter_likes_with_embeddings"],
         "task.url.processed.twitter_archived": ["twitter_extraction_results"],
