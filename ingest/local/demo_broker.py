@@ -20,7 +20,7 @@ BREATHE_EVERY = 100
 
 
 class DemoBroker:
-    """A broker in which the demo has four topics of its own.
+    """A broker in which the demo has topics of its own.
 
     Args:
         options: what every aiokafka client takes.

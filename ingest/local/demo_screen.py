@@ -21,14 +21,36 @@ from sqlalchemy import RowMapping
 
 from ingest.local.demo_account import Examples, TopicAccount
 from ingest.local.demo_service import Counters
-from ingest.local.sample import ARCHIVED, EMOTIONS, GPS, LIKES, SHARES
+from ingest.local.sample_topics import (
+    ACCELEROMETER,
+    ARCHIVED,
+    CONTENT,
+    EMAILS,
+    EMOTIONS,
+    FACES,
+    GPS,
+    LIKES,
+    REASONING,
+    SHARES,
+    VISION,
+    VOICE,
+    WORDS,
+)
 
 WIDTH = 100
 PLAIN_EVERY_S = 2.0
 RATE_OVER_S = 3.0
 SHORT = {
+    ACCELEROMETER: "sensor.accelerometer",
     GPS: "sensor.gps",
+    WORDS: "text.word_timestamps",
+    VOICE: "audio.voice_segments",
+    VISION: "image.annotations",
     EMOTIONS: "audio.emotion_scores",
+    FACES: "image.face_emotions",
+    REASONING: "context.reasoning",
+    CONTENT: "url.processed_content",
+    EMAILS: "embedded.emails",
     LIKES: "embedded.twitter",
     ARCHIVED: "twitter_archived",
 }
@@ -160,7 +182,7 @@ class Screen:
             Text.assemble(("\nThe account", "bold"), ("   counted in broker and tables, not by the service\n", "dim"))
         )
         self._show(table)
-        self._show(Text("\n  In a twitter table the last one wins: several messages may have written one row.", "dim"))
+        self._show(Text("\n  Of emails and tweets the last one wins: several messages may be one row.", "dim"))
         for each in accounts:
             for problem in each.problems:
                 self._show(Text.assemble(("✗ ", "bold red"), f"{SHORT[each.topic]}: {problem}"))

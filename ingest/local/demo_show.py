@@ -30,7 +30,8 @@ from ingest.local.demo_screen import Progress, Screen
 from ingest.local.demo_service import Counters, DemoService
 from ingest.local.errors import LocalStackError
 from ingest.local.process import own_environment
-from ingest.local.sample import EMOTIONS, GPS, LIKES, SHARES, SampleMessage, stream
+from ingest.local.sample import SampleMessage, stream
+from ingest.local.sample_topics import EMOTIONS, GPS, LIKES, SHARES
 from ingest.local.stack import BY_ENVIRONMENT, Stack, running_stack
 from ingest.settings import KafkaSettings, load_section
 from ingest.topics import load_topics

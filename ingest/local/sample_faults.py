@@ -13,14 +13,62 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ingest.local.sample_topics import (
+    ACCELEROMETER,
+    ARCHIVED,
+    CONTENT,
+    EMAILS,
+    EMOTIONS,
+    EVERY,
+    FACES,
+    GPS,
+    LIKES,
+    REASONING,
+    SENSORS,
+    VISION,
+    VOICE,
+    WORDS,
+)
 from ingest.records import Stage
-from ingest.topics import analysis_audio_emotion_scores as emotions
-from ingest.topics import analysis_text_embedded_twitter as likes
-from ingest.topics import device_sensor_gps as gps
-from ingest.topics import task_url_processed_twitter_archived as archived
 
-GPS, EMOTIONS, LIKES, ARCHIVED = (module.TOPIC.name for module in (gps, emotions, likes, archived))
-EVERY = frozenset({GPS, EMOTIONS, LIKES, ARCHIVED})
+EMBEDDED = frozenset({EMAILS, LIKES})
+CONFIDENT = frozenset({VOICE, WORDS, VISION, EMOTIONS, FACES, REASONING})
+"""Whose messages have a ``confidence_score``."""
+NUMBERS = {
+    ACCELEROMETER: "z",
+    GPS: "latitude",
+    VOICE: "duration_ms",
+    WORDS: "start_time_ms",
+    CONTENT: "content_length",
+    ARCHIVED: "processing_duration_ms",
+    **dict.fromkeys((VISION, EMOTIONS, FACES, REASONING), "confidence_score"),
+}
+INDEXED = {
+    **dict.fromkeys(SENSORS, "device_id"),
+    VOICE: "message_id",
+    WORDS: "word_text",
+    VISION: "object_class",
+    EMOTIONS: "predicted_emotion",
+    FACES: "emotion_label",
+    REASONING: "context_type",
+    CONTENT: "domain",
+    EMAILS: "sender_email",
+    LIKES: "tweet_id",
+}
+REQUIRED = {
+    **dict.fromkeys(SENSORS, "device_id"),
+    VOICE: "segment_end_time",
+    WORDS: "word_sequence",
+    VISION: "annotation_id",
+    EMOTIONS: "segment_id",
+    FACES: "face_id",
+    REASONING: "reasoning_chain",
+    CONTENT: "url_id",
+    EMAILS: "trace_id",
+    LIKES: "tweet_id",
+    ARCHIVED: "url",
+}
+LISTS = {REASONING: "key_topics", CONTENT: "tags"}
 NOT_INDEXABLE = 4_000
 """Characters of a random text that no B-tree takes: its limit is 2,704 bytes, after compression."""
 
@@ -78,10 +126,10 @@ def _out_of_range(fields: dict[str, Any], topic: str, rng: random.Random) -> Non
 
 
 def _not_a_number(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
-    if topic == LIKES:
+    if topic in EMBEDDED:
         fields["embedding"][rng.randrange(384)] = float("nan")
     else:
-        _values(fields)["longitude" if topic == GPS else "valence_score"] = float("nan")
+        _values(fields)[NUMBERS[topic]] = float("nan")
 
 
 def _unknown_version(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
@@ -89,7 +137,7 @@ def _unknown_version(fields: dict[str, Any], topic: str, rng: random.Random) -> 
 
 
 def _nul_in_text(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
-    fields["device_id" if topic in (GPS, EMOTIONS) else "trace_id"] += "\0"
+    fields["trace_id" if "trace_id" in fields else "device_id"] += "\0"
 
 
 def _wrong_length(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
@@ -97,21 +145,28 @@ def _wrong_length(fields: dict[str, Any], topic: str, rng: random.Random) -> Non
 
 
 def _missing_field(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
-    del fields[{GPS: "device_id", EMOTIONS: "segment_id", LIKES: "tweet_id", ARCHIVED: "url"}[topic]]
+    del fields[REQUIRED[topic]]
 
 
 def _text_for_number(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
-    values, name = {
-        GPS: (_values(fields), "latitude"),
-        EMOTIONS: (fields, "confidence_score"),
-        ARCHIVED: (fields, "processing_duration_ms"),
-    }[topic]
-    values[name] = str(values[name])
+    values = _values(fields)
+    values[NUMBERS[topic]] = str(values[NUMBERS[topic]])
+
+
+def _broken_base64(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
+    fields["segment_audio_data"] = fields["segment_audio_data"][: rng.choice((-1, -2, -3))]
+
+
+def _null_in_list(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
+    fields[LISTS[topic]].append(None)
+
+
+def _half_a_box(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
+    del fields["bounding_box"][rng.choice(("x", "y", "width", "height"))]
 
 
 def _not_indexable(fields: dict[str, Any], topic: str, rng: random.Random) -> None:
-    text = "".join(rng.choices(string.ascii_letters + string.digits, k=NOT_INDEXABLE))
-    fields[{GPS: "device_id", EMOTIONS: "predicted_emotion", LIKES: "tweet_id"}[topic]] = text
+    fields[INDEXED[topic]] = "".join(rng.choices(string.ascii_letters + string.digits, k=NOT_INDEXABLE))
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -119,12 +174,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault("not_utf8", "decode", EVERY, _not_utf8),
     Fault("naive_timestamp", "contract", EVERY, _with(_naive_timestamp)),
     Fault("far_future", "contract", EVERY, _with(_far_future)),
-    Fault("out_of_range", "contract", frozenset({GPS, EMOTIONS}), _with(_out_of_range)),
-    Fault("not_a_number", "contract", frozenset({GPS, EMOTIONS, LIKES}), _with(_not_a_number)),
+    Fault("out_of_range", "contract", CONFIDENT | {GPS}, _with(_out_of_range)),
+    Fault("not_a_number", "contract", EMBEDDED | SENSORS | {EMOTIONS, FACES}, _with(_not_a_number)),
     Fault("unknown_version", "contract", EVERY, _with(_unknown_version)),
     Fault("nul_in_text", "contract", EVERY, _with(_nul_in_text)),
-    Fault("wrong_length", "contract", frozenset({LIKES}), _with(_wrong_length)),
+    Fault("wrong_length", "contract", EMBEDDED, _with(_wrong_length)),
+    Fault("broken_base64", "contract", frozenset({VOICE}), _with(_broken_base64)),
+    Fault("null_in_list", "contract", frozenset(LISTS), _with(_null_in_list)),
+    Fault("half_a_box", "contract", frozenset({VISION}), _with(_half_a_box)),
     Fault("missing_field", "contract", EVERY, _with(_missing_field)),
-    Fault("text_for_number", "contract", frozenset({GPS, EMOTIONS, ARCHIVED}), _with(_text_for_number)),
-    Fault("not_indexable", "database", frozenset({GPS, EMOTIONS, LIKES}), _with(_not_indexable)),
+    Fault("text_for_number", "contract", frozenset(NUMBERS), _with(_text_for_number)),
+    Fault("not_indexable", "database", frozenset(INDEXED), _with(_not_indexable)),
 )

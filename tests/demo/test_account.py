@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ingest.local.demo_account import Expected, TopicAccount, settle
 from ingest.local.demo_screen import Progress
 from ingest.local.demo_service import Counters
-from ingest.local.sample import GPS, LIKES, SampleMessage, stream
+from ingest.local.sample import SampleMessage, stream
+from ingest.local.sample_topics import GPS, LIKES
 from ingest.statements import TableWriter
 from ingest.topics import load_topics
 from tests.demo.test_sample import decode

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ingest.local.demo_screen import SHORT
 from ingest.local.waiting import wait_for
 
 COMMAND = (str(Path(sys.executable).with_name("ingest")), "demo")
@@ -83,7 +84,7 @@ def test_the_account_of_every_topic_closes(tmp_path: Path) -> None:
         assert run.exit_code() == 0, run.said
         assert list(run.temporary.iterdir()) == []
     lines = re.findall(r"✓ (\S+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+)", run.said)
-    assert [line[0] for line in lines] == ["sensor.gps", "audio.emotion_scores", "embedded.twitter", "twitter_archived"]
+    assert [line[0] for line in lines] == list(SHORT.values())
     total = 0
     for _, *numbers in lines:
         in_kafka, written, duplicate, dead_lettered, rows = (int(number.replace(",", "")) for number in numbers)

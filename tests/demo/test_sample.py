@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from itertools import pairwise
 import pytest
 
 from ingest.decode import Decoder, TimestampLimits
-from ingest.local.sample import ARCHIVED, EMOTIONS, GPS, LIKES, SHARES, SampleMessage, stream
+from ingest.local.demo_screen import SHORT
+from ingest.local.sample import SampleMessage, stream
 from ingest.local.sample_faults import FAULTS, NOT_INDEXABLE
+from ingest.local.sample_topics import ACCELEROMETER, ARCHIVED, EMAILS, GPS, LIKES, SENSORS, SHARES, WORDS
 from ingest.records import Record, Rejection
 from ingest.topics import load_topics
 
@@ -57,9 +60,14 @@ def test_makes_exactly_as_many_as_asked_for(count: int) -> None:
 
 def test_sensors_are_by_far_the_most(sample: list[SampleMessage]) -> None:
     counts = Counter(message.topic for message in sample)
-    assert set(counts) == set(SHARES)
-    assert 0.85 < counts[GPS] / COUNT < 0.90
-    assert counts[EMOTIONS] > counts[LIKES] > COUNT / 100
+    assert set(counts) == set(SHARES) == set(SHORT)
+    assert 0.85 < (counts[GPS] + counts[ACCELEROMETER]) / COUNT < 0.90
+    assert all(counts[topic] > COUNT / 1000 for topic in SHARES)
+
+
+def test_every_topic_of_the_platform_is_in_the_stream() -> None:
+    assert set(SHARES) == set(load_topics(["ingest.topics"]))
+    assert sum(SHARES.values()) == pytest.approx(1)
 
 
 def test_about_one_in_a_hundred_is_bad_in_every_way(sample: list[SampleMessage]) -> None:
@@ -71,6 +79,16 @@ def test_about_one_in_a_hundred_is_bad_in_every_way(sample: list[SampleMessage])
 def test_a_short_stream_has_every_fault_too() -> None:
     found = {message.fault for message in stream(3_000, seed=3, now=NOW)}
     assert found == {fault.name for fault in FAULTS} | {None}
+
+
+def test_every_fault_can_befall_each_of_its_topics() -> None:
+    rng = random.Random(7)
+    good = {message.topic: message for message in stream(3_000, seed=4, now=NOW) if message.fault is None}
+    assert set(good) == set(SHARES)
+    for fault in FAULTS:
+        for topic in fault.topics:
+            message = good[topic]._replace(value=fault.spoil(good[topic].value, topic, rng), fault=fault.name)
+            assert_refused(message)
 
 
 def test_half_of_the_sensors_nest_their_values(sample: list[SampleMessage]) -> None:
@@ -103,9 +121,20 @@ def test_likes_and_archived_pages_come_in_both_orders(sample: list[SampleMessage
     assert min(orders[True], orders[False]) > 10
 
 
-def test_some_likes_are_embedded_anew(sample: list[SampleMessage]) -> None:
-    versions = {(m.row_key, m.timestamp) for m in sample if m.topic == LIKES and m.fault is None}
-    assert len(versions) > len({key for key, _ in versions}) + 10
+@pytest.mark.parametrize("topic", [LIKES, EMAILS])
+def test_some_texts_are_embedded_anew(sample: list[SampleMessage], topic: str) -> None:
+    versions = {(m.row_key, m.timestamp) for m in sample if m.topic == topic and m.fault is None}
+    assert len(versions) > len({key for key, _ in versions}) + 5
+
+
+def test_a_sentence_comes_word_by_word(sample: list[SampleMessage]) -> None:
+    sentences: dict[str, set[int]] = {}
+    for message in sample:
+        if message.topic == WORDS and message.fault is None:
+            _, sentence, number, _ = message.row_key
+            sentences.setdefault(sentence, set()).add(int(number))
+    assert max(map(len, sentences.values())) > 5
+    assert all(0 <= number < 40 for numbers in sentences.values() for number in numbers)
 
 
 def test_good_messages_are_accepted_whole(sample: list[SampleMessage]) -> None:
@@ -116,15 +145,24 @@ def test_good_messages_are_accepted_whole(sample: list[SampleMessage]) -> None:
             assert record.unknown_fields == ()
 
 
+def test_only_sensors_send_no_header(sample: list[SampleMessage]) -> None:
+    assert {message.topic for message in sample if not message.headers} == SENSORS
+
+
 def test_bad_messages_are_refused_where_they_should_be(sample: list[SampleMessage]) -> None:
-    stages = {fault.name: fault.stage for fault in FAULTS}
     for message in sample:
-        if message.fault is None:
-            continue
-        item = decode(message)
-        if stages[message.fault] == "database":
-            assert isinstance(item, Record)
-            assert any(len(str(value)) == NOT_INDEXABLE for value in item.rows[0].values())
-        else:
-            assert isinstance(item, Rejection), message
-            assert item.stage == stages[message.fault]
+        if message.fault is not None:
+            assert_refused(message)
+
+
+def assert_refused(message: SampleMessage) -> None:
+    """By whom it should be; what only the database can refuse is a record until then."""
+    stages = {fault.name: fault.stage for fault in FAULTS}
+    assert message.fault is not None
+    item = decode(message)
+    if stages[message.fault] == "database":
+        assert isinstance(item, Record), item
+        assert any(len(str(value)) == NOT_INDEXABLE for value in item.rows[0].values())
+    else:
+        assert isinstance(item, Rejection), message
+        assert item.stage == stages[message.fault]
