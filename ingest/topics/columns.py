@@ -57,7 +57,7 @@ def by_time(table: Table) -> Index:
 
 FULL_TEXT_CHARACTERS = 50_000
 """How much of a text is searched. PostgreSQL refuses a row whose ``tsvector`` is over 1 MB, and with it the message;
-the worst that so many characters can make is under half of that."""
+the worst that so many characters can make is about half of that."""
 
 
 def full_text(configuration: str, column: Column[Any]) -> ColumnElement[Any]:

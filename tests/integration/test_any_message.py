@@ -18,15 +18,12 @@ from ingest.writer import Span, Work, Writer
 from tests.integration.conftest import GROUP, Table
 from tests.support import messages
 from tests.support.mutations import mutated
-from tests.support.topics import ARCHIVED, EMOTIONS, GPS, LIKES
+from tests.support.topics import ARCHIVED, CONTENT, EMAILS, EMOTIONS, GPS, LIKES, REASONING, VISION, WORDS
+from tests.unit.examples import EXAMPLES
 
-VALID: list[tuple[Topic, dict[str, Any]]] = [
-    (EMOTIONS, messages.emotion(1)),
-    (GPS, messages.gps(1)),
-    (LIKES, messages.like("w1")),
-    (ARCHIVED, messages.archived("w1")),
-]
-every_topic = pytest.mark.parametrize(("topic", "valid"), VALID, ids=[topic.name for topic, _ in VALID])
+every_topic = pytest.mark.parametrize(
+    ("topic", "valid"), [(each.topic, each.valid) for each in EXAMPLES], ids=[str(each) for each in EXAMPLES]
+)
 
 
 @every_topic
@@ -65,6 +62,11 @@ def long_and_random(length: int) -> str:
     return "".join(random.Random(length).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
 
 
+def words(count: int) -> str:
+    """As many different words."""
+    return " ".join(f"word{number:x}" for number in range(count))
+
+
 LIMITS: list[tuple[str, Topic, dict[str, Any], str | None]] = [
     ("3 MB of text", ARCHIVED, messages.archived("w1", extracted_text=long_and_random(3_000_000)), None),
     (
@@ -78,6 +80,19 @@ LIMITS: list[tuple[str, Topic, dict[str, Any], str | None]] = [
     ("a number too small for real", EMOTIONS, messages.emotion(1, valence_score=1e-300), "22003"),
     ("a year 1 with an offset", LIKES, messages.like("w1", liked_at="0001-01-01T00:00:00+14:00"), "22000"),
     ("a number of 4,000 digits in jsonb", GPS, messages.gps(1, metadata={"a": 10**4000}), None),
+    ("a word of 10 kB", WORDS, messages.word(1, word_text=long_and_random(10_000)), "54000"),
+    ("a speaker of 10 kB", WORDS, messages.word(1, speaker_id=long_and_random(10_000)), "54000"),
+    ("a class of 10 kB", VISION, messages.annotation(1, object_class=long_and_random(10_000)), "54000"),
+    ("a text in an image with 1.5 MB of words", VISION, messages.annotation(1, ocr_text=words(150_000)), None),
+    ("a conclusion with 1.5 MB of words", REASONING, messages.reasoning(1, conclusion_text=words(150_000)), None),
+    ("a page with 1.5 MB of words", CONTENT, messages.content(1, content_text=words(150_000)), None),
+    ("a page of one word of 3 MB", CONTENT, messages.content(1, content_text=long_and_random(3_000_000)), None),
+    ("a topic of 10 kB", REASONING, messages.reasoning(1, key_topics=[long_and_random(10_000)]), "54000"),
+    ("100,000 topics", REASONING, messages.reasoning(1, key_topics=[f"t{n}" for n in range(100_000)]), None),
+    ("a tag of 10 kB", CONTENT, messages.content(1, tags=[long_and_random(10_000)]), None),
+    ("a category of 10 kB", CONTENT, messages.content(1, category=long_and_random(10_000)), "54000"),
+    ("a sender of 10 kB", EMAILS, messages.email("w1", sender_email=long_and_random(10_000)), "54000"),
+    ("a body of 3 MB", EMAILS, messages.email("w1", body_text=long_and_random(3_000_000)), None),
     ("an embedding that underflows", LIKES, messages.like("w1", embedding=[1e-300] * 384), None),
 ]
 
@@ -89,7 +104,8 @@ async def test_what_only_the_database_can_judge_ends_once(
     table: Any, topic: Topic, body: dict[str, Any], sqlstate: str | None
 ) -> None:
     side: Table = await table(topic)
-    neighbour = {EMOTIONS: messages.emotion(2), GPS: messages.gps(2), LIKES: messages.like("w2")}
-    outcome = await side.write(body, neighbour.get(topic, messages.archived("w2")))
+    (neighbour,) = [each.valid for each in EXAMPLES if each.topic is topic]
+    identity = {"tweet_id": "w2", "trace_id": "w2", "message_id": "w2", "device_id": "w2"}
+    outcome = await side.write(body, neighbour | {name: identity[name] for name in identity if name in neighbour})
     assert [rejection.sqlstate for rejection in outcome.rejections] == ([sqlstate] if sqlstate else [])
     assert await side.counts() == ((1, 0, 1) if sqlstate else (2, 0, 0))
