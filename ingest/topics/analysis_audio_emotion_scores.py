@@ -7,7 +7,7 @@ from sqlalchemy import REAL, Column, Table, Text, UniqueConstraint
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate
-from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, newest_first
+from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, newest_first, segments
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -46,6 +46,7 @@ emotion_scores = Table(
     between("valence_score", -1, 1),
     between("arousal_score", -1, 1),
     between("dominance_score", -1, 1),
+    *segments("device_id", "predicted_emotion"),
     Hypertable(
         "timestamp",
         chunk_interval=days(7),

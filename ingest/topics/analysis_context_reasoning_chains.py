@@ -16,6 +16,7 @@ from ingest.topics.columns import (
     message_columns,
     metadata,
     newest_first,
+    segments,
 )
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
@@ -56,6 +57,7 @@ reasoning_chains = Table(
     created_at(),
     UniqueConstraint(*KEY, name="analysis_context_reasoning_chains_raw_key"),
     between("confidence_score", 0, 1),
+    *segments("device_id", "context_type"),
     Hypertable(
         "timestamp",
         chunk_interval=days(7),

@@ -7,7 +7,7 @@ from sqlalchemy import REAL, Column, Integer, Table, Text, UniqueConstraint
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate
-from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, newest_first
+from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, newest_first, segments
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -45,6 +45,7 @@ face_emotions = Table(
     created_at(),
     UniqueConstraint(*KEY, name="analysis_image_face_emotions_raw_key"),
     between("confidence_score", 0, 1),
+    *segments("device_id", "emotion_label"),
     Hypertable(
         "timestamp",
         chunk_interval=days(7),

@@ -42,6 +42,18 @@ def at_least(column: str, low: int) -> CheckConstraint:
     return CheckConstraint(f"{column} >= {low}", name=column)
 
 
+SEGMENT_BYTES = 1_000
+
+
+def segments(*columns: str) -> list[CheckConstraint]:
+    """Keeps the texts short by which a columnstore is segmented.
+
+    A converted chunk has them all in one B-tree, whose rows have 2,704 bytes at most: a single row with longer ones
+    would keep its chunk from ever being converted.
+    """
+    return [CheckConstraint(f"octet_length({column}) <= {SEGMENT_BYTES}", name=column) for column in columns]
+
+
 def newest_first(name: str, column: Column[Any]) -> Index:
     """Rows with one value of a column, the newest first."""
     return Index(name, column, column.table.c.timestamp.desc())

@@ -7,7 +7,7 @@ from sqlalchemy import DOUBLE_PRECISION, Column, Table, Text, UniqueConstraint, 
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, minutes
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate
-from ingest.topics.columns import by_time, created_at, jsonb, message_columns, metadata
+from ingest.topics.columns import by_time, created_at, jsonb, message_columns, metadata, segments
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -34,6 +34,7 @@ accelerometer = Table(
     jsonb("metadata"),
     created_at(),
     UniqueConstraint(*KEY, name="device_sensor_accelerometer_raw_key"),
+    *segments("device_id"),
     Hypertable(
         "timestamp",
         chunk_interval=days(1),

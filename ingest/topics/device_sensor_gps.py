@@ -13,7 +13,7 @@ from sqlalchemy import DOUBLE_PRECISION, Column, Table, UniqueConstraint
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, minutes
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate
-from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata
+from ingest.topics.columns import between, by_time, created_at, jsonb, message_columns, metadata, segments
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -60,6 +60,7 @@ gps = Table(
     UniqueConstraint(*KEY, name="device_sensor_gps_raw_key"),
     between("latitude", -90, 90),
     between("longitude", -180, 180),
+    *segments("device_id"),
     Hypertable(
         "timestamp",
         chunk_interval=days(1),

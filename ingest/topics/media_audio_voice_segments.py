@@ -7,7 +7,16 @@ from sqlalchemy import REAL, Column, DateTime, Integer, LargeBinary, Table, Uniq
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours, minutes
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate, coarser
-from ingest.topics.columns import at_least, between, by_time, created_at, message_columns, metadata, newest_first
+from ingest.topics.columns import (
+    at_least,
+    between,
+    by_time,
+    created_at,
+    message_columns,
+    metadata,
+    newest_first,
+    segments,
+)
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -42,6 +51,7 @@ voice_segments = Table(
     UniqueConstraint(*KEY, name="media_audio_voice_segments_raw_key"),
     at_least("duration_ms", 0),
     between("confidence_score", 0, 1),
+    *segments("device_id"),
     Hypertable(
         "timestamp",
         chunk_interval=days(1),

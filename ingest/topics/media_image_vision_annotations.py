@@ -16,6 +16,7 @@ from ingest.topics.columns import (
     message_columns,
     metadata,
     newest_first,
+    segments,
 )
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
@@ -54,6 +55,7 @@ vision_annotations = Table(
     created_at(),
     UniqueConstraint(*KEY, name="media_image_vision_annotations_raw_key"),
     between("confidence_score", 0, 1),
+    *segments("device_id", "object_class"),
     Hypertable(
         "timestamp",
         chunk_interval=days(3),

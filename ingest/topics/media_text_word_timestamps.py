@@ -7,7 +7,17 @@ from sqlalchemy import REAL, Column, Integer, Table, Text, UniqueConstraint, tex
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours, minutes
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate, coarser
-from ingest.topics.columns import at_least, between, by_time, created_at, jsonb, message_columns, metadata, newest_first
+from ingest.topics.columns import (
+    at_least,
+    between,
+    by_time,
+    created_at,
+    jsonb,
+    message_columns,
+    metadata,
+    newest_first,
+    segments,
+)
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -44,6 +54,7 @@ word_timestamps = Table(
     UniqueConstraint(*KEY, name="media_text_word_timestamps_raw_key"),
     at_least("word_sequence", 0),
     between("confidence_score", 0, 1),
+    *segments("device_id"),
     Hypertable(
         "timestamp",
         chunk_interval=days(3),

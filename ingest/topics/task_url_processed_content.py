@@ -7,7 +7,16 @@ from sqlalchemy import ARRAY, Column, Index, Integer, Table, Text, UniqueConstra
 from ingest.hypertables import Columnstore, Hypertable, RefreshPolicy, days, hours
 from ingest.topics import contract
 from ingest.topics.aggregates import aggregate
-from ingest.topics.columns import by_time, created_at, full_text, jsonb, message_columns, metadata, newest_first
+from ingest.topics.columns import (
+    by_time,
+    created_at,
+    full_text,
+    jsonb,
+    message_columns,
+    metadata,
+    newest_first,
+    segments,
+)
 from ingest.topics.topic import FirstWins, Topic, Version, Write
 
 
@@ -54,6 +63,7 @@ processed_content = Table(
     Column("processor_version", Text),
     created_at(),
     UniqueConstraint(*KEY, name="task_url_processed_content_raw_key"),
+    *segments("device_id", "content_type"),
     Hypertable(
         "timestamp",
         chunk_interval=days(7),

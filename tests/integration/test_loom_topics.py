@@ -32,6 +32,7 @@ from tests.support.topics import (
     WORDS,
 )
 from tests.unit.examples import EXAMPLES, accepted
+from tests.unit.loom_tables import LIFE
 
 FIRST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, FirstWins)]
 LAST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, LastWins)]
@@ -176,6 +177,20 @@ async def test_ranges_hold_for_whoever_else_writes_to_the_table(
             with pytest.raises(IntegrityError) as caught:
                 await connection.execute(statement, row | {column: value})
         assert getattr(caught.value.orig, "sqlstate", None) == asyncpg.CheckViolationError.sqlstate
+
+
+SEGMENTS = [(topic, name) for topic, life in LIFE.items() for name in life.segment_by]
+
+
+@pytest.mark.parametrize(("topic", "column"), SEGMENTS, ids=[f"{topic.name} {name}" for topic, name in SEGMENTS])
+async def test_a_text_that_would_keep_a_chunk_from_the_columnstore_is_a_dead_letter(
+    table: Any, topic: Topic, column: str
+) -> None:
+    (valid,) = [each.valid for each in EXAMPLES if each.topic is topic]
+    side = await table(topic)
+    outcome = await side.write(valid | {column: "ä" * 500}, valid | {column: "ä" * 500 + "a", "message_id": "other"})
+    assert await side.counts() == (1, 0, 1)
+    assert outcome.rejections[0].constraint_name == f"{topic.tables[0].name}_{column}_check"
 
 
 @pytest.mark.parametrize(

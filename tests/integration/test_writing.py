@@ -117,7 +117,7 @@ async def test_a_message_the_database_refuses_becomes_a_dead_letter_and_its_neig
     emotions = await table(EMOTIONS)
     too_long = "".join(f"{number:x}" for number in range(4000))  # over btree's 2,704 bytes, and compresses badly
     bodies = [messages.emotion(number) for number in range(50)]
-    bodies[17]["predicted_emotion"] = too_long
+    bodies[17]["segment_id"] = too_long
     outcome = await emotions.write(*bodies)
     assert await emotions.counts() == (49, 0, 1)
     (rejection,) = outcome.rejections
