@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-from tests.support.topics import LOOM, PLAIN, renamed
+from tests.support import topics
 
 _suffix = os.environ["LOOM_TEST_SUFFIX"]
 
-# Topics are found as names at the top of a module.
-globals().update({topic.name.replace(".", "_"): renamed(topic, _suffix) for topic in (*LOOM.values(), PLAIN)})
+# Topics are found as names at the top of a module; so none is imported here under its own.
+globals().update(
+    {topic.name.replace(".", "_"): topics.renamed(topic, _suffix) for topic in (*topics.LOOM.values(), topics.PLAIN)}
+)
