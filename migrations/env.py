@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import ingest.schema  # noqa: F401 - whose imports add the service's own tables to `service_metadata`
 from ingest.migrate import run_migrations
 from ingest.tables import service_metadata
 from ingest.topics import load_topics
