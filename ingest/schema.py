@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ingest import dead_letters, fuse, ledger
+from ingest import dead_letters, fuse, ledger, monitoring
 from ingest.errors import SchemaError
 from ingest.topics import FirstWins, LastWins, Topic
 
@@ -23,7 +23,10 @@ SERVICE_TABLES = (
     ledger.offset_gaps,
     dead_letters.dead_letters,
     fuse.fuses,
+    monitoring.lag_history,
+    monitoring.processing_metrics,
 )
+"""Views are not among them: the service writes the tables, and only people read the views."""
 
 
 async def check_schema(engine: AsyncEngine, topics: Iterable[Topic]) -> None:

@@ -180,6 +180,13 @@ class ServiceSettings(BaseSettings):
     )
     http_host: str = Field("0.0.0.0", description="address of /metrics, /healthz and /readyz")  # noqa: S104 - a pod's
     http_port: int = Field(8080, ge=0, le=65535, description="their port; 0 takes a free one and logs it")
+    monitor_every: float = Field(
+        10,
+        ge=1,
+        le=60,
+        description="seconds between the samples of lag and throughput in consumer_lag_history and "
+        "consumer_processing_metrics",
+    )
     shutdown_grace: float = Field(20, gt=0, description="seconds to write what was read when asked to stop")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least serious events that are logged"

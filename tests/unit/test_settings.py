@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "LOOM_BATCH_MAX_BYTES": 16_777_216,
     "LOOM_HTTP_HOST": "0.0.0.0",  # noqa: S104 - a pod's
     "LOOM_HTTP_PORT": 8080,
+    "LOOM_MONITOR_EVERY": 10,
     "LOOM_SHUTDOWN_GRACE": 20,
     "LOOM_LOG_LEVEL": "info",
     "LOOM_LOG_FORMAT": "auto",
@@ -92,6 +93,8 @@ WRONG = [
     ("LOOM_OLDEST_TIMESTAMP", "long ago"),
     ("LOOM_HTTP_PORT", "65536"),
     ("LOOM_HTTP_PORT", "http"),
+    ("LOOM_MONITOR_EVERY", "0.9"),
+    ("LOOM_MONITOR_EVERY", "61"),
     ("LOOM_SHUTDOWN_GRACE", "0"),
     ("LOOM_SHUTDOWN_GRACE", "nan"),
     ("LOOM_LOG_LEVEL", "trace"),
