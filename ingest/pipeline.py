@@ -22,6 +22,7 @@ from ingest.decode import Decoder, TimestampLimits
 from ingest.lane import Lane
 from ingest.metrics import Metrics
 from ingest.positions import Positions
+from ingest.sampling import Sampler
 from ingest.settings import Settings
 from ingest.topics import Topic
 
@@ -34,6 +35,7 @@ COMPARE_LEDGER_EVERY_S = 2.0
 KEEP_MEMBERSHIP_EVERY_S = 1.0
 ASK_DATABASE_S = 5.0
 READ_FAILS_TOO_LONG_S = 300.0
+CLOSE_SAMPLER_S = 1.0
 
 
 class Pipeline:
@@ -83,6 +85,15 @@ class Pipeline:
             )
             for name, topic in topics.items()
         }
+        self._sampler = Sampler(
+            settings.database,
+            self._broker,
+            self.lanes,
+            group=settings.kafka.group_id,
+            service=client_id,
+            metrics=metrics,
+        )
+        self._sample_every_s = settings.service.monitor_every
         self._to_commit: dict[tuple[str, int], int] = {}
         self._missing: set[str] = set()
         self._behind_since: dict[tuple[str, int], float] = {}
@@ -111,6 +122,7 @@ class Pipeline:
                 tasks.create_task(self._every(COMPARE_LEDGER_EVERY_S, self._compare_ledger)),
                 tasks.create_task(self._every(KEEP_MEMBERSHIP_EVERY_S, self._keep_membership)),
                 tasks.create_task(self._every(LOOK_FOR_TOPICS_EVERY_S, self._subscribe)),
+                tasks.create_task(self._every(self._sample_every_s, self._sampler.sample)),
             ]
             writers = [tasks.create_task(lane.write()) for lane in self.lanes.values()]
             stopping = tasks.create_task(stop.wait())
@@ -131,6 +143,9 @@ class Pipeline:
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(within_s):
                 await self._broker.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SAMPLER_S):
+                await self._sampler.close()
 
     def troubles(self) -> dict[str, str]:
         """Topic → what keeps its lane from working."""
