@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ClauseElement, Select, literal_column
+from sqlalchemy import ClauseElement, Join, Select, literal_column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import visitors
 
@@ -106,4 +106,7 @@ def _compiled(clause: ClauseElement, aggregate: ContinuousAggregate) -> str:
         return literal_column(BUCKET, element.type)
 
     replaced: Any = visitors.replacement_traverse(clause, {}, bucket)
-    return str(replaced.compile(dialect=_dialect, compile_kwargs={"literal_binds": True}))
+    joined = len(aggregate.query.get_final_froms()) > 1 or isinstance(aggregate.query.get_final_froms()[0], Join)
+    # Where only one table is read, its name before each column is noise.
+    options = {"literal_binds": True, "include_table": joined}
+    return str(replaced.compile(dialect=_dialect, compile_kwargs=options))

@@ -5,6 +5,8 @@ Revision eaa178a88c85, after 93b84e5d17ca.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -39,6 +41,8 @@ def upgrade() -> None:
         ["consumer_group", "topic", "partition", "timestamp"],
         unique=False,
     )
+    op.create_hypertable("consumer_lag_history", "timestamp", chunk_interval=timedelta(days=1))
+    op.add_retention_policy("consumer_lag_history", drop_after=timedelta(days=7))
     op.create_table(
         "consumer_processing_metrics",
         sa.Column(
@@ -74,6 +78,8 @@ def upgrade() -> None:
     op.create_index(
         op.f("consumer_processing_metrics_timestamp_idx"), "consumer_processing_metrics", ["timestamp"], unique=False
     )
+    op.create_hypertable("consumer_processing_metrics", "timestamp", chunk_interval=timedelta(days=7))
+    op.add_retention_policy("consumer_processing_metrics", drop_after=timedelta(days=30))
     op.execute(_LAG_NOW)
     op.execute(_PERFORMANCE_MONITOR)
     op.execute(_ALERTS)
