@@ -68,7 +68,10 @@ def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_ta
     try:
         options[capability.OPTION] = load_section(SchemaSettings).timescale
         if context.is_offline_mode():
-            context.configure(dialect_name="postgresql", literal_binds=True, **options)
+            # Its driver's own style of parameters would double every percent sign.
+            context.configure(
+                dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **options
+            )
             with context.begin_transaction():
                 context.run_migrations()
             return

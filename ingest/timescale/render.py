@@ -20,7 +20,7 @@ _UNITS = ("days", "hours", "minutes", "seconds", "microseconds")
 @renderers.dispatch_for(TimescaleOperation)
 def _render(context: AutogenContext, operation: TimescaleOperation) -> str:
     arguments = []
-    for each in fields(operation):
+    for each in sorted(fields(operation), key=lambda each: bool(each.kw_only)):  # every operation inherits a keyword
         value = getattr(operation, each.name)
         if each.metadata.get("internal") or (each.default is not MISSING and value == each.default):
             continue
