@@ -1,0 +1,64 @@
+{{/* Names and labels. */}}
+
+{{/* Of every object; begins with kafka-to-db-consumer whatever the release is called, so that its pods are found. */}}
+{{- define "consumer.fullname" -}}
+{{- if hasPrefix .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 48 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Chart.Name .Release.Name | trunc 48 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What never changes: Deployment, PodDisruptionBudget and policies select by it. Takes [context, component]. */}}
+{{- define "consumer.selector" -}}
+app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Labels of an object. Takes [context, component]. */}}
+{{- define "consumer.labels" -}}
+{{ include "consumer.selector" . }}
+{{- with index . 0 }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+{{- end -}}
+
+{{- define "consumer.image" -}}
+{{- $image := .Values.image -}}
+{{- $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}{{ with $image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* Names of the Secrets that passwords come from: one that exists, or the chart's own. */}}
+{{- define "consumer.databaseSecret" -}}
+{{- ternary (printf "%s-database" (include "consumer.fullname" .)) .Values.database.secret.name .Values.database.secret.create -}}
+{{- end -}}
+
+{{- define "consumer.saslSecret" -}}
+{{- ternary (printf "%s-kafka" (include "consumer.fullname" .)) .Values.kafka.sasl.secret.name .Values.kafka.sasl.secret.create -}}
+{{- end -}}
+
+{{/* The secret's values that the migration uses: its own role's, or the service's. As JSON. */}}
+{{- define "consumer.migrationSecretValues" -}}
+{{- ternary .Values.migration.secret .Values.database.secret (ne .Values.migration.user "") | toJson -}}
+{{- end -}}
+
+{{/* A hook can't see the Secret that the release itself brings (at install), or sees the old one (at upgrade): where
+the chart makes the Secret, the hook has a copy of its own. */}}
+{{- define "consumer.migrationSecret" -}}
+{{- $secret := include "consumer.migrationSecretValues" . | fromJson -}}
+{{- ternary (printf "%s-migration" (include "consumer.fullname" .)) $secret.name $secret.create -}}
+{{- end -}}
+
+{{/* How many pods there can be: what the autoscaler may reach, or the number given. */}}
+{{- define "consumer.maxPods" -}}
+{{- if .Values.keda.enabled -}}
+{{- .Values.keda.maxReplicas -}}
+{{- else if .Values.autoscaling.enabled -}}
+{{- .Values.autoscaling.maxReplicas -}}
+{{- else -}}
+{{- .Values.replicaCount -}}
+{{- end -}}
+{{- end -}}
