@@ -21,7 +21,7 @@ from tenacity import RetryCallState
 
 from ingest import ledger
 from ingest.database import Failure, classify, create_engine, describe
-from ingest.errors import EXIT_STOPPED, FatalError, IngestError, TransientError
+from ingest.errors import EXIT_STOPPED, FatalError, IngestError, SchemaError, TransientError
 from ingest.http import Health, HttpServer
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
@@ -51,10 +51,15 @@ class Stopped(Exception):
 
 
 class App:
-    """One process of the service."""
+    """One process of the service.
 
-    def __init__(self, settings: Settings) -> None:
+    ``wait_for_schema``: a schema that is missing or too old is waited for, as a database is that does not answer.
+    Without, it raises SchemaError.
+    """
+
+    def __init__(self, settings: Settings, *, wait_for_schema: bool = False) -> None:
         self._settings = settings
+        self._wait_for_schema = wait_for_schema
         self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
@@ -135,16 +140,20 @@ class App:
     async def _until_answered(self, what: str, hint: str, work: Callable[[], Awaitable[Result]]) -> Result:
         """Tries until it succeeds, saying once what it waits for. Raises Stopped when asked to stop meanwhile."""
         self._waiting_for = f"waiting for the {what}"
-        said = False
+        said: set[str] = set()
 
         def before_sleep(state: RetryCallState) -> None:
-            nonlocal said
             error = state.outcome.exception() if state.outcome else None
             reason = describe(error) if error else ""
-            self._waiting_for = f"waiting for the {what}: {reason}"
-            if not said:
+            awaited = "schema" if isinstance(error, SchemaError) else what
+            self._waiting_for = f"waiting for the {awaited}: {reason}"
+            if awaited in said:
+                return
+            said.add(awaited)
+            if isinstance(error, SchemaError):
+                log.warning("the schema is missing or too old; waiting until it fits", reason=reason)
+            else:
                 log.warning("no answer yet; trying again until there is one", of=what, reason=reason, hint=hint)
-            said = True
 
         async def sleep(seconds: float) -> None:
             await _at_most(seconds, self._stop.wait())
@@ -152,6 +161,8 @@ class App:
                 raise Stopped
 
         def retry_if(error: BaseException) -> bool:
+            if isinstance(error, SchemaError):
+                return self._wait_for_schema
             return isinstance(error, Exception) and classify(error) is Failure.TRANSIENT
 
         async def once() -> Result:

@@ -6,12 +6,14 @@ Exit codes: 0 done, 2 settings, 3 schema, 4 fatal. An error is one line on stder
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, TypeVar
 
 import structlog
 import typer
+from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest import dead_letters, fuse
 from ingest.adopt import adopt as adopt_declarations
 from ingest.app import App
+from ingest.consumer import existing_topics
 from ingest.database import Failure, classify, create_plain_engine, describe
 from ingest.errors import FatalError, IngestError, SettingsError
 from ingest.ledger import timestamp_of
@@ -48,11 +51,15 @@ app.command()(demo)
 
 
 @app.command()
-def run() -> None:
+def run(
+    wait_for_schema: Annotated[
+        bool, typer.Option("--wait-for-schema", help="wait until the database has the schema, instead of ending with 3")
+    ] = False,
+) -> None:
     """Reads the topics and writes their tables until it is asked to stop (SIGTERM, Ctrl-C)."""
     settings = load_settings()
     configure_logs(settings.service)
-    service = App(settings)
+    service = App(settings, wait_for_schema=wait_for_schema)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             code = runner.run(service.run())
@@ -65,7 +72,9 @@ def run() -> None:
 
 
 @app.command()
-def check() -> None:
+def check(
+    broker: Annotated[bool, typer.Option("--broker", help="and that the broker answers, and has the topics")] = False,
+) -> None:
     """Checks the settings, the contracts, and that the database has the tables they need."""
     settings = load_settings()
     topics = load_topics(settings.service.topics)
@@ -80,6 +89,12 @@ def check() -> None:
     _run(work)
     count = f"{len(topics)} topic{'' if len(topics) == 1 else 's'}"
     typer.echo(f"{count}: settings, contracts, tables and the live schema fit")
+    if broker:
+        missing = sorted(set(topics) - _ask_broker(settings.kafka, topics))
+        typer.echo(
+            f"the broker answers, and has {len(topics) - len(missing)} of {count}"
+            + (f"; these are read when they appear: {', '.join(missing)}" if missing else "")
+        )
 
 
 @app.command()
@@ -185,6 +200,16 @@ def _run(work: Callable[[], Awaitable[Result]]) -> Result:
             else "; is LOOM_DATABASE_URL right?"
         )
         raise FatalError(f"database: {describe(error)}{hint}") from error
+
+
+def _ask_broker(settings: KafkaSettings, topics: Iterable[str]) -> set[str]:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it would say in several lines what the error says in one
+    try:
+        return asyncio.run(existing_topics(settings, topics))
+    except (KafkaError, TimeoutError) as error:
+        raise FatalError(
+            f"broker: {type(error).__name__}: {error}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?"
+        ) from error
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -28,6 +28,7 @@ FETCH_WAIT_MS = 200
 FETCH_LONG_POLL_MS = 100
 """How long the broker keeps a fetch that finds nothing. Other requests to it wait behind it."""
 BOUNDS_TIMEOUT_S = 5.0
+ASK_BROKER_S = 20.0
 _NONE_OF_OURS = TopicPartition("", -1)
 METADATA_MAX_AGE_MS = 30_000
 """A partition added to a topic, or a topic that appears, is seen within this time."""
@@ -78,6 +79,17 @@ class AssignmentListener(Protocol):
 
     def assigned(self, partitions: Mapping[str, set[int]]) -> None: ...
     def revoked(self) -> None: ...
+
+
+async def existing_topics(settings: KafkaSettings, wanted: Iterable[str]) -> set[str]:
+    """Those of the topics that the broker has and shows to this login. Raises KafkaError or TimeoutError."""
+    async with asyncio.timeout(ASK_BROKER_S):
+        admin = AIOKafkaAdminClient(**settings.client_options(), client_id="loom-ingest-check")
+        await admin.start()
+        try:
+            return set(wanted) & set(await admin.list_topics())
+        finally:
+            await admin.close()
 
 
 class Broker:

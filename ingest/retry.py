@@ -11,12 +11,15 @@ from typing import Any
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never, wait_random_exponential
 
 from ingest.database import Failure, classify
+from ingest.errors import SchemaError
 from ingest.fuse import FuseOpenError
 
 FIRST_WAIT_S = 0.1
 MAX_WAIT_S = 10.0
 LANE_RETRY_S = 30.0
 """A stopped lane tries again this often."""
+SCHEMA_RETRY_S = 5.0
+"""A process that waits for a migration looks this often."""
 FUSE_RETRY_S = 60.0
 """An open fuse tries again this often."""
 FUSE_POLL_S = 2.0
@@ -30,6 +33,8 @@ def wait_by_failure(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, FuseOpenError):
         return FUSE_POLL_S
+    if isinstance(error, SchemaError):
+        return SCHEMA_RETRY_S
     if error is not None and classify(error) is not Failure.TRANSIENT:
         return LANE_RETRY_S
     return _exponential(state)

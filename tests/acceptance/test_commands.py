@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ingest.local.stack import Stack
-from tests.support.database import ROOT
+from tests.support.database import ROOT, alembic
 from tests.support.service import Service, service_environment
+from tests.support.topics import create_test_tables
 
 
 @pytest.fixture
@@ -74,6 +75,25 @@ def test_a_missing_schema_ends_with_the_command_that_makes_it(
         assert "alembic upgrade head" in result.stderr
 
 
+def test_a_schema_that_comes_later_is_waited_for_where_that_is_asked(
+    environment: dict[str, str], empty_database_url: str, tmp_path: Path
+) -> None:
+    environment |= {"LOOM_DATABASE_URL": empty_database_url}
+    service = Service(environment, tmp_path / "log", options=("--wait-for-schema",)).start()
+    try:
+        said = service.wait_until_said("the schema is missing or too old; waiting until it fits")
+        assert "table ingest_offsets is missing" in said["reason"]
+        status, body = service.page("/readyz")
+        assert (status, "waiting for the schema: " in body, "alembic upgrade head" in body) == (503, True, True)
+        assert service.page("/healthz")[0] == 200  # waiting is no reason to start it anew
+        alembic(empty_database_url, "upgrade", "head")
+        create_test_tables(empty_database_url)
+        service.wait_until_said("running")
+        assert len(service.said("the schema is missing")) == 1
+    finally:
+        service.clean_up()
+
+
 def test_refused_credentials_are_fatal_and_name_no_secret(environment: dict[str, str], database_url: str) -> None:
     wrong = database_url.replace("loom:", "loom:wr0ng", 1)
     result = ingest(environment | {"LOOM_DATABASE_URL": wrong}, "run")
@@ -116,6 +136,18 @@ def test_check_says_that_all_fits(environment: dict[str, str]) -> None:
     result = ingest(environment, "check")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "5 topics: settings, contracts, tables and the live schema fit\n"
+
+
+def test_check_asks_the_broker_where_that_is_asked(environment: dict[str, str]) -> None:
+    result = ingest(environment, "check", "--broker")
+    assert (result.returncode, result.stderr) == (0, "")
+    said = result.stdout.splitlines()[-1]
+    assert said.startswith("the broker answers, and has 0 of 5 topics; these are read when they appear: ")
+
+    nobody = ingest(environment | {"LOOM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "check", "--broker")
+    assert nobody.returncode == 4
+    assert "is LOOM_KAFKA_BOOTSTRAP_SERVERS right" in nobody.stderr
+    assert len(nobody.stderr.splitlines()) == 1
 
 
 def test_dead_letters_of_an_empty_table_are_none(environment: dict[str, str]) -> None:

@@ -24,12 +24,13 @@ class Service:
 
     environment: dict[str, str]
     log_path: Path
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> Service:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ingest", "run"],
+                [sys.executable, "-m", "ingest", "run", *self.options],
                 env=self.environment,
                 cwd=ROOT,
                 stdout=log,
