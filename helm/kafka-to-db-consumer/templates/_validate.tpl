@@ -48,8 +48,19 @@
 {{- $problems = append $problems "autoscaling: both targets are 0, so there is nothing to scale by; set autoscaling.enabled=false for a fixed number of pods" -}}
 {{- end -}}
 
-{{- if and .Values.podDisruptionBudget.enabled (has (toString .Values.podDisruptionBudget.maxUnavailable) (list "0" "0%")) -}}
-{{- $problems = append $problems "podDisruptionBudget.maxUnavailable: 0 would keep every node with a pod from being drained; give at least 1" -}}
+{{- $unavailable := toString .Values.podDisruptionBudget.maxUnavailable -}}
+{{- if not (regexMatch "^[0-9]+%?$" $unavailable) -}}
+{{- $problems = append $problems (printf "podDisruptionBudget.maxUnavailable: %q is neither a number of pods nor a percentage" $unavailable) -}}
+{{- else if regexMatch "^0+%?$" $unavailable -}}
+{{- $problems = append $problems (printf "podDisruptionBudget.maxUnavailable: %s would keep every node with a pod from being drained; give at least 1" $unavailable) -}}
+{{- end -}}
+{{- if not (regexMatch "^[0-9]+(ms|s|m|h)$" .Values.serviceMonitor.interval) -}}
+{{- $problems = append $problems (printf "serviceMonitor.interval: %q is no duration like 15s" .Values.serviceMonitor.interval) -}}
+{{- end -}}
+{{- range $where, $seconds := dict "kafka.batchTimeout" .Values.kafka.batchTimeout "shutdownGraceSeconds" .Values.shutdownGraceSeconds -}}
+{{- if not $seconds -}}
+{{- $problems = append $problems (printf "%s: must be more than 0" $where) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Secrets: [value, secret, whether it is used]. */}}
