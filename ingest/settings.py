@@ -117,7 +117,7 @@ class DatabaseSettings(BaseSettings):
     url: SecretStr = Field(
         validation_alias="LOOM_DATABASE_URL",
         description="`postgresql://user:password@host:port/database`; `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, "
-        "several hosts as in libpq",
+        "several hosts as in libpq; without a password `PGPASSWORD` is used",
     )
     migration_url: SecretStr | None = Field(
         None,
