@@ -60,7 +60,7 @@ def run(
     settings = load_settings()
     configure_logs(settings.service)
     service = App(settings, wait_for_schema=wait_for_schema)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner() as runner:
         try:
             code = runner.run(service.run())
         except IngestError:
@@ -210,11 +210,3 @@ def _ask_broker(settings: KafkaSettings, topics: Iterable[str]) -> set[str]:
         raise FatalError(
             f"broker: {type(error).__name__}: {error}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?"
         ) from error
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # Windows has none
-        return None
-    return uvloop.new_event_loop

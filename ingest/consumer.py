@@ -2,7 +2,8 @@
 
 What aiokafka does that this module guards against: it swallows exceptions of rebalance callbacks, sends no heartbeat
 while they are awaited, hands out records before they ran, forgets pauses at each assignment, resets a retention gap
-silently unless ``auto_offset_reset`` is ``none``, and creates missing topics when it is asked to subscribe to them.
+silently unless ``auto_offset_reset`` is ``none``, creates missing topics when it is asked to subscribe to them, and
+goes on with heartbeats and empty answers when its task that fetches has ended.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ class Broker:
         to where its reader stands.
         """
         wanted = [TopicPartition(topic, partition) for partition in partitions]
+        if self._consumer._fetcher.error_future.done():
+            raise ReadError("the client has stopped fetching for good; only a new process reads again")
         try:
             records = await self._consumer.getmany(*wanted, timeout_ms=FETCH_WAIT_MS)
         except OffsetOutOfRangeError as error:
