@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import enum
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -22,6 +25,8 @@ from ingest.topics.contract import JsonText
 
 COMMAND_TIMEOUT_S = 60
 """A statement that takes longer is given up by the client."""
+CONTROL_TIMEOUT_S = 20
+"""BEGIN, COMMIT and ROLLBACK: they do little, so an answer that takes longer is not coming."""
 
 SERVER_SETTINGS = {
     "jit": "off",  # batches are short statements: compiling them costs more than it saves
@@ -33,7 +38,14 @@ SERVER_SETTINGS = {
     "tcp_user_timeout": "30000",
     "idle_in_transaction_session_timeout": "15000",
 }
-
+SOCKET_OPTIONS = (
+    # The same for a server that has vanished. Not every platform has all of them.
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
+)
 
 _SET_LOCK_TIMEOUT = """
 SELECT set_config(
@@ -167,6 +179,28 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             yield original.__cause__
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
+    """A connection that hangs is given up within :data:`CONTROL_TIMEOUT_S`."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
+        # Without arguments: what begins and ends transactions. Statements come as prepared ones.
+        if timeout is None and not args:
+            timeout = CONTROL_TIMEOUT_S
+        try:
+            status: str = await super().execute(query, *args, timeout=timeout)
+        except TimeoutError:
+            self.terminate()  # a polite end would wait for the same answer
+            raise
+        return status
+
+    def watch_the_peer(self) -> None:
+        ours = self._transport.get_extra_info("socket")
+        if ours.family != socket.AF_UNIX:
+            for level, name, value in SOCKET_OPTIONS:
+                if hasattr(socket, name):
+                    ours.setsockopt(level, getattr(socket, name), value)
+
+
 def create_engine(settings: DatabaseSettings, *, application_name: str) -> AsyncEngine:
     """The service's engine: a pool that opens connections as they are needed, up to ``max_pool_size``.
 
@@ -181,11 +215,13 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
             timeout=10,
             command_timeout=COMMAND_TIMEOUT_S,
             server_settings={**SERVER_SETTINGS, "application_name": application_name},
+            connection_class=_Connection,
         )
+        connection.watch_the_peer()
         await connection.execute(_SET_LOCK_TIMEOUT)
         return connection
 
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         pool_size=settings.min_pool_size,
@@ -195,6 +231,15 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
         json_serializer=_json_text,
         hide_parameters=True,  # an exception's text must hold no message bodies
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up)
+    return engine
+
+
+def _give_up(context: ExceptionContext) -> None:
+    """A connection that does not answer is not used again, and the pool's others are renewed: they went the same way,
+    and trying each in turn would take as long again."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
 
 def create_plain_engine(url: str, *, application_name: str) -> AsyncEngine:

@@ -170,11 +170,9 @@ class Proxy:
             link.flow()
         self._links.add(link)
         try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump_to_server(reader, link))
-                both.create_task(self._pump_to_client(upstream, link))
-        except* OSError:
-            pass
+            await asyncio.gather(self._pump_to_server(reader, link), self._pump_to_client(upstream, link))
+        except (OSError, asyncio.CancelledError):
+            pass  # the end of the connection, or of the proxy
         finally:
             self._links.discard(link)
             self._tasks.discard(task)

@@ -1,0 +1,105 @@
+"""What a network that fails does to the service's connections to the database."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest import database
+from ingest.database import Failure, classify, create_engine
+from ingest.settings import DatabaseSettings
+from ingest.writer import UnansweredCommit
+from tests.integration.conftest import Table
+from tests.support import messages, proxy
+from tests.support.topics import PLAIN
+
+
+@pytest.fixture
+def to_database(database_url: str) -> Iterator[proxy.Proxy]:
+    with proxy.to(database_url) as between:
+        yield between
+
+
+@pytest.fixture
+async def remote(
+    database_url: str, to_database: proxy.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AsyncEngine]:
+    """The service's engine on the other side of a network, with shorter patience."""
+    monkeypatch.setattr(database, "CONTROL_TIMEOUT_S", 1.0)
+    monkeypatch.setitem(database.SERVER_SETTINGS, "idle_in_transaction_session_timeout", "2000")
+    settings = DatabaseSettings(url=proxy.through(database_url, to_database), min_pool_size=3, max_pool_size=6)
+    engine = create_engine(settings, application_name="loom-ingest-kafka-test")
+    yield engine
+    to_database.reset()  # what hangs must not hold up the end
+    await engine.dispose()
+
+
+async def backends(engine: AsyncEngine, count: int) -> list[int]:
+    """Opens so many connections of the pool at once; returns the backends' process ids."""
+    connections = [await engine.connect() for _ in range(count)]
+    found = [await each.scalar(text("SELECT pg_backend_pid()")) for each in connections]
+    for each in connections:
+        await each.close()
+    return found
+
+
+@pytest.mark.parametrize("at", ["swallow", "mute", "reset"])
+async def test_a_commit_that_nobody_answers_is_given_up_and_looked_up(
+    remote: AsyncEngine, to_database: proxy.Proxy, at: proxy.At
+) -> None:
+    """Also while the old backend still hangs, with the ledger's rows locked."""
+    plain = await Table(remote, PLAIN).begin()
+    work = plain.work([messages.plain("a"), messages.plain("b"), b"bad"])
+    idle = await backends(remote, 3)
+    to_database.once(b"COMMIT;", at)
+    began = time.monotonic()
+    with pytest.raises(UnansweredCommit) as unanswered:
+        await plain.writer.write(work, plain.fuse)
+    assert to_database.sprung
+    outcome = await plain.writer.write(work, plain.fuse, unanswered=unanswered.value.outcome)
+    assert time.monotonic() - began < 30  # of command_timeout's 60 s
+    assert (outcome.fenced, outcome.steps[0].written, outcome.steps[0].dead_lettered) == (set(), 2, 1)
+    assert await plain.counts() == (2, 0, 1)
+    assert len(await plain.rows("SELECT * FROM test_plain")) == 2
+    # The others of the pool went the same way: they are not tried in turn.
+    assert not set(idle) & set(await backends(remote, 3))
+
+
+@pytest.mark.parametrize("statement", [b"BEGIN", b"ROLLBACK;"])
+async def test_a_begin_or_rollback_that_nobody_answers_is_given_up(
+    remote: AsyncEngine, to_database: proxy.Proxy, statement: bytes
+) -> None:
+    await backends(remote, 1)
+    to_database.once(statement, "swallow")
+    began = time.monotonic()
+    with pytest.raises(TimeoutError) as raised:
+        async with remote.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            await connection.rollback()
+    assert classify(raised.value) is Failure.TRANSIENT
+    await backends(remote, 1)
+    assert time.monotonic() - began < 30
+
+
+async def test_a_vanished_database_is_noticed_by_our_own_kernel(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        raw: Any = await connection.get_raw_connection()
+        ours = raw.driver_connection._transport.get_extra_info("socket")
+        found = {
+            name: ours.getsockopt(level, getattr(socket, name))
+            for level, name in (
+                (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+                (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+                (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+                (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+                (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT"),
+            )
+        }
+    assert bool(found.pop("SO_KEEPALIVE"))
+    assert found == {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
