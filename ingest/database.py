@@ -128,6 +128,8 @@ def classify(error: BaseException) -> Failure:
             return Failure.TRANSIENT  # the schema changed under a prepared statement; the next one is prepared anew
         if isinstance(link, asyncpg.TargetServerAttributeNotMatched):
             return Failure.TRANSIENT  # several hosts, none of them the primary just now
+        if isinstance(link, asyncpg.InternalClientError):
+            return Failure.TRANSIENT  # the server ended the connection between two statements, and said why
         if isinstance(link, asyncpg.ClientConfigurationError):
             return Failure.FATAL
     state = sqlstate_of(error)
@@ -238,7 +240,7 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
 def _give_up(context: ExceptionContext) -> None:
     """A connection that does not answer is not used again, and the pool's others are renewed: they went the same way,
     and trying each in turn would take as long again."""
-    if isinstance(context.original_exception, TimeoutError):
+    if isinstance(context.original_exception, TimeoutError | asyncpg.InternalClientError):
         context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -85,6 +86,36 @@ async def test_a_begin_or_rollback_that_nobody_answers_is_given_up(
     assert classify(raised.value) is Failure.TRANSIENT
     await backends(remote, 1)
     assert time.monotonic() - began < 30
+
+
+async def test_a_connection_that_ends_while_it_is_made_is_an_outage(database_url: str) -> None:
+    """At whatever byte of its beginning the server goes away."""
+
+    async def answer_in_part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(replies.pop())
+        await writer.drain()
+        writer.close()
+
+    def say(kind: bytes, body: bytes) -> bytes:
+        return kind + (len(body) + 4).to_bytes(4, "big") + body
+
+    welcome = say(b"R", bytes(4)) + say(b"K", bytes(8))
+    farewell = say(b"E", b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0")
+    parameters = say(b"S", b"server_version\0" + b"18.0\0") + say(b"S", b"client_encoding\0UTF8\0")
+    ready = welcome + parameters + say(b"Z", b"I")
+    replies = [b"", b"R", farewell, welcome, welcome + farewell, ready, ready + farewell]
+    server = await asyncio.start_server(answer_in_part, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    engine = create_engine(
+        DatabaseSettings(url=f"postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable"), application_name="kafka"
+    )
+    while replies:
+        with pytest.raises(Exception) as raised:
+            await asyncio.wait_for(backends(engine, 1), 20)
+        assert classify(raised.value) is Failure.TRANSIENT, repr(raised.value)
+    server.close()
+    await engine.dispose()
 
 
 async def test_a_vanished_database_is_noticed_by_our_own_kernel(engine: AsyncEngine) -> None:

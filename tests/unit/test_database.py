@@ -39,6 +39,7 @@ BY_KIND: dict[type[BaseException], Failure] = {
     asyncpg.InvalidCachedStatementError: T,
     asyncpg.OutdatedSchemaCacheError: T,
     asyncpg.TargetServerAttributeNotMatched: T,
+    asyncpg.InternalClientError: T,
     asyncpg.ClientConfigurationError: F,
 }
 """Where the kind says more than the code, or there is no code."""
