@@ -25,6 +25,7 @@ from tenacity import AsyncRetrying, RetryCallState
 from ingest import fuse as fuse_table
 from ingest.database import SPLITTABLE, Failure, classify, describe, sqlstate_of
 from ingest.fuse import Fuse, FuseOpenError
+from ingest.holders import StaleHolders
 from ingest.metrics import Metrics
 from ingest.records import Item, Record
 from ingest.retry import FUSE_RETRY_S, retrying
@@ -92,6 +93,7 @@ class Delivery:
         self._metrics = metrics
         self._on_outcome = on_outcome
         self._writer = Writer(engine, group, topic)
+        self._holders = StaleHolders(engine, group)
         self._fuse = Fuse()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -172,6 +174,9 @@ class Delivery:
                         connection, self._group, self._topic.name, error.cause
                     )
             progress.fuse_retry_at = time.monotonic() + FUSE_RETRY_S
+            raise
+        except Exception as error:
+            await self._holders.look_after(error, self._topic.name)
             raise
 
     async def _check_fuse(self, progress: _Progress, error: FuseOpenError) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ingest import ledger
 from ingest.consumer import Broker
 from ingest.errors import LaneError
+from ingest.holders import StaleHolders
 from ingest.ledger import LastRecord, LedgerRow
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ class Positions:
         self._engine = engine
         self._broker = broker
         self._group = group
+        self._holders = StaleHolders(engine, group)
         self._database_id = database_id
         self._auto_offset_reset = auto_offset_reset
         self._on_missing_offsets = on_missing_offsets
@@ -86,8 +88,12 @@ class Positions:
         return Start(row.next_offset, row.last.offset, row.last)
 
     async def _row(self, topic: str, partition: int) -> LedgerRow | None:
-        async with self._engine.begin() as connection:
-            return await ledger.read(connection, self._group, topic, partition)
+        try:
+            async with self._engine.begin() as connection:
+                return await ledger.read(connection, self._group, topic, partition)
+        except Exception as error:
+            await self._holders.look_after(error, topic)
+            raise
 
     async def _first_offsets(self, topic: str, partition: int) -> dict[int, int]:
         """Where partitions without a ledger row begin: all of a topic that is new to the group, at once, so that
