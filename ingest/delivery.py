@@ -68,6 +68,8 @@ class _Progress:
     unanswered: Outcome | None = None
     fuse_opened_at: datetime | None = None
     fuse_retry_at: float = 0.0
+    reached: bool = False
+    """A transaction that only touches the ledger succeeded before the last attempt."""
     vouched: bool = False
     """A neighbour could be written before the last attempt."""
     neighbours: list[Item] = field(default_factory=list)
@@ -195,14 +197,21 @@ class Delivery:
     async def _consider_the_batch(self, progress: _Progress) -> None:
         """After failures: is it the database for everybody, or this batch?
 
-        A batch is halved. A single message is given up only if it failed often, and its last failure lies between two
-        moments in which a neighbour of it could be written, behind the same locks: a lock or an outage that has just
-        ended condemns nobody.
+        A batch is halved if a transaction that only touches the ledger succeeds both before and after its last failure:
+        an outage that has just ended halves none. For the halves of one, one such transaction is enough.
+
+        A single message is given up only if it failed often, and its last failure lies between two moments in which a
+        neighbour of it could be written, behind the same locks: a lock or an outage that has just ended condemns
+        nobody.
         """
         items = progress.work.items
         enough = 1 if progress.halved and len(items) > 1 else FAILURES_BEFORE_HALVING
         unknown = progress.unanswered is not None and progress.unanswered.steps
-        if progress.failures < enough or unknown or not await self._writer.reaches_ledger(progress.work):
+        if progress.failures < enough or unknown:
+            return
+        reached_before = progress.reached or progress.halved
+        progress.reached = await self._writer.reaches_ledger(progress.work)
+        if not (reached_before and progress.reached):
             return
         if len(items) > 1:
             raise _Halve

@@ -14,11 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import database
 from ingest.database import Failure, classify, create_engine
+from ingest.delivery import FAILURES_BEFORE_HALVING, Delivery
+from ingest.metrics import Metrics
 from ingest.settings import DatabaseSettings
-from ingest.writer import UnansweredCommit
-from tests.integration.conftest import Table
+from ingest.writer import Outcome, UnansweredCommit
+from tests.integration.conftest import GROUP, Table
 from tests.support import messages, proxy
 from tests.support.topics import PLAIN
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -70,6 +73,26 @@ async def test_a_commit_that_nobody_answers_is_given_up_and_looked_up(
     assert len(await plain.rows("SELECT * FROM test_plain")) == 2
     # The others of the pool went the same way: they are not tried in turn.
     assert not set(idle) & set(await backends(remote, 3))
+
+
+async def test_an_outage_that_has_just_ended_halves_no_batch(remote: AsyncEngine, to_database: proxy.Proxy) -> None:
+    plain = await Table(remote, PLAIN).begin()
+    outcomes: list[Outcome] = []
+    metrics = Metrics()
+    delivery = Delivery(remote, GROUP, PLAIN, metrics=metrics, on_outcome=outcomes.append)
+    failed = {"topic": PLAIN.name, "failure": "transient"}
+
+    async def failures() -> float:
+        return metrics.registry.get_sample_value("ingest_write_failures_total", failed) or 0
+
+    to_database.cut()
+    delivering = asyncio.create_task(
+        delivery.deliver(plain.work([messages.plain(f"m{number}") for number in range(8)]), lambda work: work)
+    )
+    await eventually(failures, until=lambda count: count >= FAILURES_BEFORE_HALVING, within_s=60)
+    to_database.heal()
+    await asyncio.wait_for(delivering, 60)
+    assert [outcome.steps[0].written for outcome in outcomes] == [8]
 
 
 @pytest.mark.parametrize("statement", [b"BEGIN", b"ROLLBACK;"])
