@@ -9,7 +9,8 @@ goes on with heartbeats and empty answers when its task that fetches has ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,8 +29,9 @@ MARKER = "loom-ledger:"
 FETCH_WAIT_MS = 200
 FETCH_LONG_POLL_MS = 100
 """How long the broker keeps a fetch that finds nothing. Other requests to it wait behind it."""
-BOUNDS_TIMEOUT_S = 5.0
 ASK_BROKER_S = 20.0
+ANSWER_TIMEOUT_S = 5.0
+"""A broker that says nothing of its offsets for so long does not answer."""
 _NONE_OF_OURS = TopicPartition("", -1)
 METADATA_MAX_AGE_MS = 30_000
 """A partition added to a topic, or a topic that appears, is seen within this time."""
@@ -223,18 +225,16 @@ class Broker:
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """What the broker holds of these partitions. Raises KafkaError."""
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        try:
-            async with asyncio.timeout(BOUNDS_TIMEOUT_S):
-                start = await self._consumer.beginning_offsets(wanted)
-                end = await self._consumer.end_offsets(wanted)
-        except TimeoutError as error:
-            raise KafkaTimeoutError(f"no answer about {topic} within {BOUNDS_TIMEOUT_S} s") from error
+        async with _answer_about(topic):
+            start = await self._consumer.beginning_offsets(wanted)
+            end = await self._consumer.end_offsets(wanted)
         return {each.partition: Bounds(start[each], end[each]) for each in wanted}
 
     async def ends(self, partitions: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], int]:
         """(topic, partition) → the log's end. Raises KafkaError."""
         wanted = [TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers]
-        found = await self._consumer.end_offsets(wanted) if wanted else {}
+        async with _answer_about("the ends of partitions"):
+            found = await self._consumer.end_offsets(wanted) if wanted else {}
         return {(partition.topic, partition.partition): offset for partition, offset in found.items()}
 
     async def commit(self, offsets: Mapping[tuple[str, int], int], *, database_id: str) -> bool:
@@ -256,6 +256,15 @@ class Broker:
             )
             return False
         return True
+
+
+@asynccontextmanager
+async def _answer_about(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        raise KafkaTimeoutError(f"no answer about {what} within {ANSWER_TIMEOUT_S:g} s") from error
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types

@@ -102,6 +102,8 @@ _BY_CLASS: dict[str, Failure] = {
 SPLITTABLE = frozenset({"57014", "53200"})
 """Transient by their code, but a batch, or one message in it, may be the cause: a statement timeout, out of memory."""
 
+READ_ONLY = "25006"
+
 _ERRORS: dict[Failure, type[IngestError]] = {
     Failure.TRANSIENT: TransientError,
     Failure.RECORD: RecordError,
@@ -239,8 +241,9 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
 
 def _give_up(context: ExceptionContext) -> None:
     """A connection that does not answer is not used again, and the pool's others are renewed: they went the same way,
-    and trying each in turn would take as long again."""
-    if isinstance(context.original_exception, TimeoutError | asyncpg.InternalClientError):
+    and trying each in turn would take as long again. So are those to a server that is no longer the primary."""
+    error = context.original_exception
+    if isinstance(error, TimeoutError | asyncpg.InternalClientError) or sqlstate_of(error) == READ_ONLY:
         context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
 

@@ -152,6 +152,7 @@ _ADVANCE = (
 )
 
 
+_IS_WRITABLE = select(offsets.c.partition).limit(0).with_for_update()
 _DURABLE = text("SET LOCAL synchronous_commit = on")
 """For what no later transaction could tell from a lost ledger. A crash may take a step back, but not the row itself."""
 
@@ -205,6 +206,11 @@ async def read_all(connection: AsyncConnection, group: str, topics: Iterable[str
     """(topic, partition) → next_offset, of every row of the group's topics."""
     found = await connection.execute(_SELECT_ALL, {"b_group": group, "b_topics": list(topics)})
     return {(row.topic, row.partition): row.next_offset for row in found}
+
+
+async def require_writable(connection: AsyncConnection) -> None:
+    """Raises the database's 25006 where it takes no writes: a standby, after a failover. Changes and locks no row."""
+    await connection.execute(_IS_WRITABLE)
 
 
 async def create(connection: AsyncConnection, group: str, topic: str, first: Mapping[int, int]) -> None:

@@ -211,7 +211,7 @@ class Pipeline:
         mine = {name: [each.number for each in lane.partitions] for name, lane in self.lanes.items()}
         try:
             ends = await self._broker.ends(mine)
-        except (KafkaError, TimeoutError) as error:
+        except KafkaError as error:
             self._set_broker_problem(f"{type(error).__name__}: {error}")
             return
         self._set_broker_problem(None)
@@ -238,7 +238,7 @@ class Pipeline:
         self._behind_since = behind_since
 
     async def _compare_ledger(self) -> None:
-        """Asks the database whether it answers, and whether its ledger still stands where the lanes believe.
+        """Asks the database whether it answers, takes writes, and still has its ledger where the lanes believe it.
 
         Lanes that have nothing to write notice neither by themselves.
         """
@@ -246,6 +246,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(ASK_DATABASE_S), self._engine.connect() as connection:
                 found = await ledger.read_all(connection, self._group, self.lanes)
+                await ledger.require_writable(connection)
         except Exception as error:  # what kind it is decides
             if classify(error) is Failure.FATAL:
                 raise
