@@ -60,6 +60,8 @@ class Partition:
     """The first offset that is in no transaction yet."""
     tail: int = -1
     """The offset that arrives next."""
+    last: LastRecord | None = None
+    """The last message that is written."""
     verify: LastRecord | None = None
     """What the first record that arrives must be, if it lies below ``tail``."""
     mismatch: LastRecord | None = None
@@ -177,6 +179,21 @@ class Lane:
             log.warning("the ledger moved back; reading again from there", topic=self.name, partitions=sorted(back))
             self._metrics.fenced.labels(self.name).inc(len(back))
             self._unseek(back)
+
+    def compare_ends(self, believed: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """What was believed before the broker was asked, against where it says that its logs end.
+
+        A log that ends before what is written is another one: a topic deleted and made anew, or cut. The client would
+        notice only when it asks for what comes next, and not at all if as much has been written to the new one.
+        """
+        self._unseek({number for number, offset in believed.items() if ends.get(number, offset) < offset})
+
+    def verify_again(self) -> None:
+        """The broker is away: whether its logs are still the same is looked at before more is read."""
+        for partition in self._reading():
+            if partition.last is not None and not partition.gone:
+                partition.verify = partition.last
+                self._resume(partition)
 
     # Reading.
 
@@ -369,6 +386,7 @@ class Lane:
             partition = self._partitions.get(number)
             if partition is not None:
                 partition.next_offset = step.next_offset
+                partition.last = step.last or partition.last
         for rejection in outcome.rejections:
             self._metrics.dead_lettered.labels(self.name, rejection.stage, rejection.reason).inc()
         if outcome.fenced:
@@ -398,7 +416,9 @@ class Lane:
 
     async def _seek(self, partition: Partition) -> None:
         try:
-            start = await self._positions.start_of(self.name, partition.number, mismatch=partition.mismatch)
+            start = await self._positions.start_of(
+                self.name, partition.number, mismatch=partition.mismatch, known=partition.next_offset >= 0
+            )
         except KafkaError as error:
             self._hold(partition, "unsought", SEEK_RETRY_S, f"broker: {type(error).__name__}: {error}")
             return
@@ -415,7 +435,7 @@ class Lane:
             return
         self._drop({partition.number}, "sought_anew")
         partition.next_offset = partition.taken = partition.tail = start.next_offset
-        partition.verify = start.verify
+        partition.last = partition.verify = start.verify
         partition.mismatch, partition.gone = None, False
         partition.retry_at = time.monotonic() + SEEK_RETRY_S
         if self._broker.seek(self.name, partition.number, start.seek_to):

@@ -244,8 +244,9 @@ async def skip_gap(
     row: LedgerRow,
     to_offset: int,
     reason: str,
-) -> None:
-    """Moves the row to where the broker's messages go on and records what was missed; durably, as :func:`create`."""
+) -> bool:
+    """Moves the row to where the broker's messages go on and records what was missed; durably, as :func:`create`.
+    False when another owner has done so already."""
     await connection.execute(_DURABLE)
     moved = await connection.execute(
         update(offsets)
@@ -274,6 +275,7 @@ async def skip_gap(
                 reason=reason,
             )
         )
+    return bool(moved.rowcount)
 
 
 async def database_id(connection: AsyncConnection) -> str:

@@ -83,6 +83,12 @@ class Metrics:
             topic,
             registry=registry,
         )
+        self.offset_gaps = Counter(
+            "ingest_offset_gaps_total",
+            "Gaps that were passed over and recorded: messages that the broker no longer had, or a topic made anew",
+            topic,
+            registry=registry,
+        )
         self.lane_state = Gauge(
             "ingest_lane_state",
             "1 for the state that a topic's lane is in: running, retrying, stopped, fuse_open",

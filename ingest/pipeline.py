@@ -63,6 +63,7 @@ class Pipeline:
             database_id=database_id,
             auto_offset_reset=settings.kafka.auto_offset_reset,
             on_missing_offsets=settings.kafka.on_missing_offsets,
+            metrics=metrics,
         )
         policy = BatchPolicy(
             fill_messages=settings.kafka.batch_size,
@@ -208,6 +209,7 @@ class Pipeline:
         self._missing = missing
 
     async def _sample_lag(self) -> None:
+        believed = {name: lane.believed() for name, lane in self.lanes.items()}
         mine = {name: [each.number for each in lane.partitions] for name, lane in self.lanes.items()}
         try:
             ends = await self._broker.ends(mine)
@@ -220,6 +222,9 @@ class Pipeline:
         now = time.time()
         behind_since: dict[tuple[str, int], float] = {}
         for name, lane in self.lanes.items():
+            lane.compare_ends(
+                believed[name], {number: ends[name, number] for number in mine[name] if (name, number) in ends}
+            )
             first_unwritten = lane.first_unwritten()
             for partition in lane.partitions:
                 where = (name, partition.number)
@@ -274,4 +279,6 @@ class Pipeline:
                 log.info("broker answers again")
             else:
                 log.warning("broker does not answer; trying again until it does", reason=problem)
+                for lane in self.lanes.values():
+                    lane.verify_again()
         self.broker_problem = problem

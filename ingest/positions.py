@@ -17,6 +17,7 @@ from ingest.consumer import Broker
 from ingest.errors import LaneError
 from ingest.holders import StaleHolders
 from ingest.ledger import LastRecord, LedgerRow
+from ingest.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Positions:
         database_id: str,
         auto_offset_reset: Literal["earliest", "latest"],
         on_missing_offsets: Literal["stop", "earliest"],
+        metrics: Metrics,
     ) -> None:
         self._engine = engine
         self._broker = broker
@@ -53,14 +55,23 @@ class Positions:
         self._database_id = database_id
         self._auto_offset_reset = auto_offset_reset
         self._on_missing_offsets = on_missing_offsets
+        self._metrics = metrics
 
-    async def start_of(self, topic: str, partition: int, *, mismatch: LastRecord | None = None) -> Start:
+    async def start_of(
+        self, topic: str, partition: int, *, mismatch: LastRecord | None = None, known: bool = False
+    ) -> Start:
         """Where to read from. ``mismatch``: the ledger's last record, in whose place the broker
-        was found to hold another one.
+        was found to hold another one. ``known``: this process has read the partition's row before.
 
         Raises LaneError when nobody but a person can say; KafkaError or the database's errors when either fails.
         """
+        where = f"{topic} partition {partition}"
         row = await self._row(topic, partition)
+        if row is None and known:
+            raise LaneError(
+                f"the row of {where} was deleted from ingest_offsets while it was being read: the ledger is lost. "
+                "Restore the row, or use another LOOM_KAFKA_GROUP_ID to begin anew"
+            )
         if row is None:
             first = await self._first_offsets(topic, partition)
             async with self._engine.begin() as connection:
@@ -68,7 +79,6 @@ class Positions:
             row = await self._row(topic, partition)
             assert row is not None  # created by us or by somebody else just now
         bounds = (await self._broker.bounds(topic, [partition]))[partition]
-        where = f"{topic} partition {partition}"
         recreated = mismatch is not None and row.last == mismatch  # else somebody mended the ledger meanwhile
         if recreated or row.next_offset > bounds.end:
             found = (
@@ -83,7 +93,8 @@ class Positions:
                 f"{row.next_offset} were deleted before they were read"
             )
             row = await self._skip(topic, partition, row, bounds.start, reason)
-        if row.last is None or row.last.offset < bounds.start:
+        # A last record at or after the next offset: somebody moved the row back by hand, and left it in place.
+        if row.last is None or not bounds.start <= row.last.offset < row.next_offset:
             return Start(row.next_offset, row.next_offset, None)
         return Start(row.next_offset, row.last.offset, row.last)
 
@@ -123,8 +134,10 @@ class Positions:
                 f"{reason}. LOOM_KAFKA_ON_MISSING_OFFSETS=earliest goes on at offset {to_offset} and records the gap"
             )
         async with self._engine.begin() as connection:
-            await ledger.skip_gap(connection, self._group, topic, partition, row, to_offset, reason)
+            ours = await ledger.skip_gap(connection, self._group, topic, partition, row, to_offset, reason)
             moved = await ledger.read(connection, self._group, topic, partition)
+        if ours:
+            self._metrics.offset_gaps.labels(topic).inc()
         log.warning("going on after a gap", topic=topic, partition=partition, to_offset=to_offset, reason=reason)
         assert moved is not None
         return moved
