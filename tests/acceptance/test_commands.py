@@ -124,6 +124,32 @@ def test_an_unreachable_broker_is_said_once_and_waited_for(environment: dict[str
         service.clean_up()
 
 
+@pytest.mark.parametrize("module", ["typer", "slow_topics"], ids=["its own modules", "the topics"])
+def test_a_sigterm_while_modules_are_imported_ends_as_asked(
+    environment: dict[str, str], tmp_path: Path, module: str
+) -> None:
+    """Also as a container's first process, where a signal without handler is ignored."""
+    (tmp_path / f"{module}.py").write_text("print('importing', flush=True)\ninput()\n")
+    path = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ingest", "run"],
+        env=environment | {"PYTHONPATH": path, "LOOM_TOPICS": "slow_topics", "LOOM_TEST_SUFFIX": ""},
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("importing" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, "Traceback" in errors) == (0, False)
+    finally:
+        process.kill()
+
+
 def test_a_misspelt_setting_is_pointed_out(environment: dict[str, str], tmp_path: Path) -> None:
     service = Service(environment | {"LOOM_KAFKA_BATCHSIZE": "5"}, tmp_path / "log").start()
     try:
