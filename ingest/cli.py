@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ingest import dead_letters, fuse
+from ingest import dead_letters, fuse, pauses
 from ingest.adopt import adopt as adopt_declarations
 from ingest.app import App
 from ingest.consumer import existing_topics
@@ -98,18 +98,45 @@ def check(
 
 
 @app.command()
-def resume(
-    topic: Annotated[str, typer.Argument(help="the topic whose fuse is open")],
-    accept: Annotated[bool, typer.Option("--accept", help="let its rejected messages become dead letters")] = False,
-) -> None:
-    """Releases a fuse: every pod whose lane of TOPIC is stopped by it goes on within seconds."""
-    if not accept:
-        raise SettingsError("rejected messages become dead letters when the lane goes on: say so with --accept")
+def pause(topic: Annotated[str, typer.Argument(help="the topic to hold")]) -> None:
+    """Holds TOPIC in every pod, within seconds: it keeps its place and writes nothing until it is resumed."""
+    known = load_topics(load_section(ServiceSettings).topics)
+    if topic not in known:
+        raise SettingsError(f"LOOM_TOPICS holds no topic {topic}; it has {', '.join(sorted(known))}")
     group = load_section(KafkaSettings).group_id
-    cause = _with_database(lambda connection: fuse.accept(connection, group, topic))
-    if cause is None:
-        raise FatalError(f"no fuse of {topic} has opened in group {group}; /readyz of the pods says what holds a lane")
-    typer.echo(f"{topic}: rejections for {cause} become dead letters until a message is written again")
+    new = _with_database(lambda connection: pauses.pause(connection, group, topic))
+    typer.echo(f"{topic}: {'paused' if new else 'paused already'} in group {group}, until `ingest resume {topic}`")
+
+
+@app.command()
+def resume(
+    topic: Annotated[str, typer.Argument(help="the topic that is paused, or whose fuse is open")],
+    accept: Annotated[
+        bool, typer.Option("--accept", help="of an open fuse: let its rejected messages become dead letters")
+    ] = False,
+) -> None:
+    """Lets TOPIC go on in every pod, within seconds: ends its pause, and with --accept releases its fuse."""
+    group = load_section(KafkaSettings).group_id
+
+    async def work(connection: AsyncConnection) -> tuple[bool, str | None]:
+        resumed = await pauses.resume(connection, group, topic)
+        return resumed, await fuse.accept(connection, group, topic) if accept else None
+
+    resumed, cause = _with_database(work)
+    if resumed:
+        typer.echo(f"{topic}: resumed in group {group}")
+    if cause is not None:
+        typer.echo(f"{topic}: rejections for {cause} become dead letters until a message is written again")
+    if resumed or cause is not None:
+        return
+    if not accept:
+        raise SettingsError(
+            f"{topic} is not paused in group {group}. If its fuse is open: rejected messages become dead letters when "
+            "it goes on, so say that with --accept"
+        )
+    raise FatalError(
+        f"{topic} is not paused and its fuse has not opened in group {group}; /readyz of a pod says what holds it"
+    )
 
 
 @letters.command("list")

@@ -36,8 +36,10 @@ log = structlog.get_logger(__name__)
 
 FAILURES_BEFORE_HALVING = 5
 NEIGHBOURS_TRIED = 3
+PAUSED_S = 60.0
+"""A paused lane looks this often, and when it is woken, whether it may go on."""
 
-State = Literal["running", "retrying", "stopped", "fuse_open"]
+State = Literal["running", "retrying", "stopped", "fuse_open", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class Delivery:
         self._fuse = Fuse()
         self._wake = asyncio.Event()
         self._stopping = False
-        self.status = Status()
+        self._status = Status()
+        self._paused = False
         self._waiting: deque[_Progress] = deque()
         metrics.set_lane_state(topic.name, "running")
 
@@ -139,6 +142,22 @@ class Delivery:
             self._on_outcome(outcome)
             self._set_status(Status())
 
+    @property
+    def status(self) -> Status:
+        return Status("paused", "by `ingest pause`, until `ingest resume`") if self._paused else self._status
+
+    def hold(self, paused: bool) -> None:
+        """While it is paused, no attempt begins; one that has begun ends."""
+        if paused == self._paused:
+            return
+        self._paused = paused
+        self._metrics.set_lane_state(self._topic.name, self.status.state)
+        if paused:
+            log.warning("lane paused; it keeps its place until it is resumed", topic=self._topic.name)
+        else:
+            log.info("lane resumed", topic=self._topic.name)
+        self.wake()
+
     def waiting(self) -> list[Item]:
         """What of the batch in hand waits behind the part that is being tried."""
         return [item for progress in self._waiting for item in progress.work.items]
@@ -153,10 +172,14 @@ class Delivery:
         self._wake.set()
 
     async def _attempt(self, progress: _Progress, ours: Callable[[Work], Work]) -> Outcome | None:
-        self._wake.clear()  # what it told is asked for now
-        progress.work = ours(progress.work)
-        if not progress.work.spans:
-            return None
+        while True:
+            self._wake.clear()  # what it told is asked for now
+            progress.work = ours(progress.work)
+            if not progress.work.spans:
+                return None
+            if not self._paused:
+                break
+            await self._sleep(PAUSED_S)
         if isinstance(progress.error, FuseOpenError):
             await self._check_fuse(progress, progress.error)
         elif progress.failures:
@@ -237,7 +260,7 @@ class Delivery:
             progress.error = error
             if failure is Failure.TRANSIENT:
                 progress.failures += 1
-            if not isinstance(error, FuseOpenError) or self.status.state != "fuse_open":
+            if not isinstance(error, FuseOpenError) or self._status.state != "fuse_open":
                 self._metrics.write_failures.labels(self._topic.name, failure.value).inc()
             self._set_status(_status_of(error, failure))
 
@@ -253,10 +276,10 @@ class Delivery:
 
     def _set_status(self, status: Status) -> None:
         """One log line a change of state, not one an attempt."""
-        before, self.status = self.status, status
+        before, self._status = self._status, status
         if before.state == status.state:
             return
-        self._metrics.set_lane_state(self._topic.name, status.state)
+        self._metrics.set_lane_state(self._topic.name, self.status.state)
         if status.state == "running":
             log.info("writing again", topic=self._topic.name)
         else:

@@ -131,6 +131,10 @@ class Lane:
         self._changed.set()
         self._delivery.wake()
 
+    def hold(self, paused: bool) -> None:
+        """Somebody pauses the lane or lets it go on. A paused one reads until its batch is full, and writes nothing."""
+        self._delivery.hold(paused)
+
     # What others ask.
 
     @property

@@ -91,7 +91,7 @@ class Metrics:
         )
         self.lane_state = Gauge(
             "ingest_lane_state",
-            "1 for the state that a topic's lane is in: running, retrying, stopped, fuse_open",
+            "1 for the state that a topic's lane is in: running, retrying, stopped, fuse_open, paused",
             ("topic", "state"),
             registry=registry,
         )
@@ -128,4 +128,4 @@ class Metrics:
             self.lane_state.labels(topic, known).set(known == state)
 
 
-LANE_STATES = ("running", "retrying", "stopped", "fuse_open")
+LANE_STATES = ("running", "retrying", "stopped", "fuse_open", "paused")

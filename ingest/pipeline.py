@@ -14,7 +14,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ingest import ledger
+from ingest import ledger, pauses
 from ingest.batch import BatchPolicy
 from ingest.consumer import Broker
 from ingest.database import Failure, classify, describe
@@ -115,6 +115,7 @@ class Pipeline:
 
         Raises FatalError's kind of failures as they come. Whoever is tired of waiting cancels.
         """
+        await self._compare_ledger()  # a lane that is paused must not begin
         async with asyncio.TaskGroup() as tasks:
             readers = [tasks.create_task(lane.read()) for lane in self.lanes.values()]
             readers += [
@@ -251,6 +252,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(ASK_DATABASE_S), self._engine.connect() as connection:
                 found = await ledger.read_all(connection, self._group, self.lanes)
+                paused = await pauses.paused(connection, self._group)
                 await ledger.require_writable(connection)
         except Exception as error:  # what kind it is decides
             if classify(error) is Failure.FATAL:
@@ -259,6 +261,7 @@ class Pipeline:
             return
         self.database_problem = None
         for name, lane in self.lanes.items():
+            lane.hold(name in paused)
             lane.compare(believed[name], {partition: at for (topic, partition), at in found.items() if topic == name})
 
     async def _keep_membership(self) -> None:

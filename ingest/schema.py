@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, inspect
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ingest import dead_letters, fuse, ledger, monitoring
+from ingest import dead_letters, fuse, ledger, monitoring, pauses
 from ingest.errors import SchemaError
 from ingest.topics import FirstWins, LastWins, Topic
 
@@ -23,6 +23,7 @@ SERVICE_TABLES = (
     ledger.offset_gaps,
     dead_letters.dead_letters,
     fuse.fuses,
+    pauses.pauses,
     monitoring.lag_history,
     monitoring.processing_metrics,
 )

@@ -67,6 +67,35 @@ async def test_a_lone_bad_message_on_a_quiet_topic_never_opens_the_fuse(system: 
     assert not service.said("fuse opened")
 
 
+async def test_a_paused_topic_is_held_in_every_process_until_it_is_resumed(system: System) -> None:
+    first = system.service()
+    first.wait_until_said("partitions assigned")
+    await system.produce(PLAIN, [messages.plain(f"a{number}") for number in range(20)])
+    await system.caught_up([PLAIN])
+    topic = system.topic(PLAIN)
+    paused = _command(system, "pause", topic)
+    assert (paused.returncode, paused.stderr) == (0, "")
+    first.wait_until_said("lane paused")
+    await system.produce(PLAIN, [messages.plain(f"b{number}") for number in range(20)])
+    await system.produce(GPS, [messages.gps(number) for number in range(20)])
+    second = system.service()  # one that starts meanwhile holds it from the beginning
+    second.wait_until_said("lane paused")
+    second.wait_until_said("partitions assigned", within_s=60)
+    await system.caught_up([GPS])
+    for service in (first, second):
+        status, body = service.page("/readyz")
+        assert (status, json.loads(body)["degraded"][topic].partition(":")[0]) == (200, "paused")
+        assert service.metric("ingest_lane_state", topic=topic, state="paused") == 1
+    assert await system.account(PLAIN) == (20, 0, 0)
+
+    resumed = _command(system, "resume", topic)
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    await system.caught_up([PLAIN])
+    assert await system.account(PLAIN) == (40, 0, 0)
+    assert service.metric("ingest_lane_state", topic=topic, state="running") == 1
+    assert [_command(system, *words).returncode for words in (("resume", topic), ("pause", "no.such.topic"))] == [2, 2]
+
+
 async def test_counters_close_the_account(system: System) -> None:
     service = system.service()
     bodies = [messages.emotion(number % 80) for number in range(100)]

@@ -17,7 +17,7 @@ TABLES = (
 
 def test_upgrade_creates_everything_and_downgrade_takes_it_all_back(empty_database_url: str) -> None:
     alembic(empty_database_url, "upgrade", "head")
-    assert len(query(empty_database_url, TABLES)) == 15
+    assert len(query(empty_database_url, TABLES)) == 36
     alembic(empty_database_url, "downgrade", "base")
     assert query(empty_database_url, TABLES) == []
     assert query(empty_database_url, "SELECT 1 FROM pg_extension WHERE extname = 'vector'") == []
