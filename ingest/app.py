@@ -6,6 +6,7 @@ Exit codes: 0 stopped as asked, 2 settings, 3 schema, 4 fatal (see ``ingest.erro
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -113,6 +114,8 @@ class App:
         try:
             await self._until_answered("broker", "is LOOM_KAFKA_BOOTSTRAP_SERVERS right?", pipeline.start)
             self._pipeline, self._waiting_for = pipeline, None
+            gc.collect()
+            gc.freeze()  # modules, contracts and statements stay: no collection has to look at them again
             log.info("running", topics=sorted(topics), group=self._settings.kafka.group_id, database=database_id)
             running = asyncio.create_task(pipeline.run(self._stop))
             stopping = asyncio.create_task(self._stop.wait())
