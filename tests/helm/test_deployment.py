@@ -10,9 +10,6 @@ from ingest.app import LEAVE_GROUP_S
 from ingest.settings import SECTIONS, DatabaseSettings, KafkaSettings, ServiceSettings, variable_of
 from tests.helm.chart import NAME, Object, ci, environment, render, secret_of, set_value
 
-UNKNOWN_YET = {"LOOM_TIMESCALE"}
-"""Read by the migrations and the check of the schema, not a field of the settings."""
-
 
 def test_former_systems_values_are_the_defaults() -> None:
     variables = environment(render().consumer)
@@ -52,7 +49,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
     rendered = ci(name)
     for container in (rendered.consumer, rendered.test_pod["spec"]["containers"][0]):
         found = {variable for variable in environment(container) if variable.startswith("LOOM_")}
-        assert found - known - UNKNOWN_YET == set()
+        assert found - known == set()
 
 
 @pytest.mark.parametrize("name", ["default", "existing-secrets", "tls", "sasl-ssl", "plain-postgresql"])
