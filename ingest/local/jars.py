@@ -3,7 +3,7 @@
 ``kafka.lock`` holds a SHA-256 and a file name a line, as ``sha256sum -c`` reads them, and no addresses: where
 the jars come from is jgo's business, what they are is ours. They are checked before each start.
 
-To make the lock anew, after a change of :data:`COORDINATES`: ``python -m ingest.local.jars``.
+To make the lock anew, after a change of :data:`COORDINATES` or :data:`ALONE`: ``python -m ingest.local.jars``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ COORDINATES = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
     "org.slf4j:slf4j-simple:1.7.36",  # without it the broker says nothing, not even why it won't start
 )
-DOWNLOAD_MB = 46
+"""With everything they need."""
+
+ALONE = (f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",)
+"""Kafka's commands, without what only its tool for Connect needs: 45 jars more."""
+
+DOWNLOAD_MB = 47
 
 LOCK = Path(__file__).with_name("kafka.lock")
 
@@ -160,7 +165,7 @@ def _fill(directory: Path, pinned: Mapping[str, str], say: Callable[[str], None]
 
 
 def _download(repository: Path, expected: int, say: Callable[[str], None], console: Console | None) -> list[Path]:
-    """Resolve :data:`COORDINATES` with everything they need, into an empty Maven repository.
+    """Resolve :data:`COORDINATES` and :data:`ALONE` into an empty Maven repository.
 
     Only jgo's resolver is used, not its ``build``: that would look for a JDK elsewhere, to sort jars into
     modules, which Kafka doesn't need.
@@ -175,7 +180,8 @@ def _download(repository: Path, expected: int, say: Callable[[str], None], conso
             for attempt in _attempts(lambda: shutil.rmtree(repository, ignore_errors=True)):
                 with attempt:
                     named, needed = context.resolver.resolve(wanted)
-            artifacts = [dependency.artifact for dependency in (*named, *needed)]
+            alone = [context.create_dependency(parse.Coordinate.parse(text)) for text in ALONE]
+            artifacts = [dependency.artifact for dependency in (*named, *needed, *alone)]
 
             def fetch(artifact: Any) -> Path:
                 for attempt in _attempts(lambda: artifact.cached_path.unlink(missing_ok=True)):
@@ -270,11 +276,11 @@ def _sha256(path: Path) -> str:
 
 
 def write_lock(lock: Path = LOCK) -> None:
-    """Resolve :data:`COORDINATES` and pin what they are now. For the developer who changes them."""
+    """Resolve :data:`COORDINATES` and :data:`ALONE`, and pin what they are now. For the developer who changes them."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = _download(Path(scratch), 50, print, Console())
         lines = [f"{_sha256(path)}  {path.name}" for path in sorted(paths, key=lambda path: path.name)]
-    head = [f"# {coordinates}" for coordinates in COORDINATES]
+    head = [*(f"# {coordinates}" for coordinates in COORDINATES), *(f"# {coordinates} alone" for coordinates in ALONE)]
     lock.write_text("\n".join([*head, *lines]) + "\n")
 
 

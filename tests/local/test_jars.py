@@ -51,6 +51,7 @@ def test_the_lock_holds_names_and_digests_and_no_addresses() -> None:
     assert "/" not in text
     pinned = jars.read_lock(jars.LOCK)
     assert f"kafka_2.13-{jars.KAFKA_VERSION}.jar" in pinned
+    assert f"kafka-tools-{jars.KAFKA_VERSION}.jar" in pinned  # its commands
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in pinned.values())
 
 
