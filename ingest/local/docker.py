@@ -257,6 +257,10 @@ def database_container(
 
 
 def _reachable_host(container: Any) -> str:
-    """The engine's host as clients here reach it; 127.0.0.1 for an engine on this machine."""
-    host = str(container.get_container_host_ip())
+    """The engine's host as clients here reach it; 127.0.0.1 for an engine on this machine.
+
+    Not the container's own address, which testcontainers prefers where it takes this machine for a container: there
+    is none before the start, and the port is open on the engine's host.
+    """
+    host = str(container.get_docker_client().host())
     return LOOPBACK if host in ("localhost", LOOPBACK) else host
