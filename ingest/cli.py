@@ -28,6 +28,7 @@ from ingest.errors import FatalError, IngestError, SettingsError
 from ingest.ledger import timestamp_of
 from ingest.local.commands import app as stack
 from ingest.local.demo import demo
+from ingest.local.sample_producer import sample
 from ingest.logs import configure_logs
 from ingest.schema import SERVICE_TABLES, check_schema
 from ingest.settings import DatabaseSettings, KafkaSettings, ServiceSettings, load_section, load_settings
@@ -48,6 +49,7 @@ app.add_typer(stack, name="stack")
 timescale = typer.Typer(help="What the tables are in TimescaleDB.", no_args_is_help=True)
 app.add_typer(timescale, name="timescale")
 app.command()(demo)
+app.command()(sample)
 
 
 @app.command()
