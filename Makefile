@@ -5,11 +5,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := requirements/dev.txt
 
+REGISTRY ?=
+IMAGE ?= kafka-to-db-consumer
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+NAME = $(if $(REGISTRY),$(REGISTRY:/=)/)$(IMAGE):$(TAG)
+ENGINE = $(shell command -v docker || command -v podman)
+NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint docker docker-push image-test lock clean
 
 help:  ## what there is to do
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: $(STAMP)  ## make .venv with everything that demo and tests need, from hashed locks
 
@@ -33,6 +40,21 @@ lint: $(STAMP)  ## ruff, mypy and import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docker:  ## build the image with docker or podman: IMAGE, TAG, REGISTRY; PYTHON_IMAGE for another base
+	@$(NEEDS_ENGINE)
+	@"$(ENGINE)" build --tag "$(NAME)" \
+		--build-arg "REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)" \
+		$(if $(PYTHON_IMAGE),--build-arg "PYTHON_IMAGE=$(PYTHON_IMAGE)") .
+
+docker-push:  ## push it: REGISTRY, IMAGE, TAG as for the build
+	@$(NEEDS_ENGINE)
+	@case "$(NAME)" in */*) ;; *) \
+		echo "Where to? REGISTRY=registry.example.org/team make docker docker-push" >&2; exit 1;; esac
+	@"$(ENGINE)" push "$(NAME)"
+
+image-test: $(STAMP)  ## the image and compose.yaml, run on a Docker engine: docs/image.md
+	@$(BIN)/python -m tests.image
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	@scripts/lock
