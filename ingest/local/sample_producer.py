@@ -21,7 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from ingest.local.errors import LocalStackError
-from ingest.local.sample import SHARES, STEP, SampleMessage, stream
+from ingest.local.sample import STEP, SampleMessage, stream
+from ingest.local.sample_topics import SHARES
 from ingest.settings import KafkaSettings, load_section
 
 PARTITIONS = 6
