@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.database import ROOT
 GRACE_S = 40
 """LOOM_SHUTDOWN_GRACE, which is 20 s, ten more that a stop may take, and ten for a busy machine."""
 MESSAGES, SEED = 30_000, 7
+NOWHERE = ("--env=LOOM_KAFKA_BOOTSTRAP_SERVERS=192.0.2.1:9092", "--env=LOOM_DATABASE_URL=postgresql://a@192.0.2.1/a")
+"""An address that no answer ever comes from (RFC 5737)."""
 ALEMBIC = ("--entrypoint", "alembic")
 PYTHON = ("--entrypoint", "python")
 
@@ -153,8 +156,29 @@ def test_the_first_process_hears_sigterm_while_it_waits(engine: Engine, image: s
     assert time.monotonic() - began < 10
 
 
+def hears_sigterm(container: Container) -> bool:
+    """Whether its first process has a handler: the kernel has no default for that one."""
+    caught = r"import re; print(int(re.search(r'SigCgt:\s*(\w+)', open('/proc/1/status').read())[1], 16) >> 14 & 1)"
+    done = subprocess.run(
+        ["docker", "exec", container.id, "python", "-c", caught], capture_output=True, text=True, check=False
+    )
+    return done.stdout == "1\n"
+
+
+def test_a_command_that_hangs_ends_by_sigterm(engine: Engine, image: str) -> None:
+    hanging = engine.start(image, "check", options=(*HARDENED, *NOWHERE))
+    hanging.wait_until(lambda: hears_sigterm(hanging), what="it starts")
+    began = time.monotonic()
+    assert hanging.stop(GRACE_S) == 143, hanging.log
+    assert time.monotonic() - began < 10
+
+
 def test_the_endless_sample_ends_by_sigterm(engine: Engine, image: str, settings: tuple[str, ...]) -> None:
+    def connected() -> bool:
+        """To the broker's port 9092: it is past its start."""
+        return producer.answers("python", "-c", "import sys; sys.exit(':2384 ' not in open('/proc/1/net/tcp').read())")
+
     producer = engine.start(image, "sample", options=(*HARDENED, *settings))
-    producer.wait_until(lambda: producer.answers("python", "-c", "import ingest"), what="it starts")
+    producer.wait_until(connected, what="it connects")
     assert producer.stop(GRACE_S) == 0, producer.log
     assert "messages produced" in producer.log
