@@ -8,7 +8,7 @@ from pathlib import Path
 
 TOOLS = ("gcc", "cc", "make", "uv")
 MODULES = ("hatchling", "pytest", "jgo")
-LEFT = ("/build", "/root/.cache", "/app/.cache", "/app/tests", "/app/.git", "/app/requirements")
+LEFT = ("/build", f"{Path.home()}/.cache", "/app/.cache", "/app/tests", "/app/.git", "/app/requirements")
 
 environment = Path("/opt/venv/lib")
 sources = [*environment.rglob("*.py"), *Path("/app").rglob("*.py")]
