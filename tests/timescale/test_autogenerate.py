@@ -251,12 +251,12 @@ CREATION = '''\
         """
         SELECT
             {bucket} AS bucket,
-            doors.door,
+            door,
             count(*) AS events,
-            sum(CASE WHEN (doors.opened > 0) THEN 1 ELSE 0 END) AS opened
+            sum(CASE WHEN (opened > 0) THEN 1 ELSE 0 END) AS opened
         FROM doors
-        WHERE doors.door NOT LIKE '%a:b%'
-        GROUP BY {bucket}, doors.door
+        WHERE door NOT LIKE '%a:b%'
+        GROUP BY {bucket}, door
         """,
         source="doors",
         time_column="timestamp",
