@@ -68,13 +68,3 @@ def test_topics_that_can_not_be_loaded_are_one_line_and_exit_code_2(
     assert caught.value.code == 2
     reason = "ModuleNotFoundError: No module named 'acme'"
     assert capsys.readouterr().err == f"ingest: LOOM_TOPICS: can't load acme.is.not.there: {reason}\n"
-
-
-def test_fuse_is_released_only_by_saying_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["ingest", "resume", "topic"])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    assert "--accept" in capsys.readouterr().err
