@@ -1,8 +1,8 @@
 """The console script ``ingest``, and ``python -m ingest``.
 
 Importing the service takes a second. A Ctrl-C meanwhile, or in a command that handles none, ends in no traceback.
-SIGTERM ends every command, also as the first process of a container, for which the kernel has no default; ``ingest run``
-that has not begun ends as asked, with 0.
+SIGTERM ends every command, also as the first process of a container, for which the kernel has no default; an
+``ingest run`` that has not begun ends as asked, with 0.
 """
 
 from __future__ import annotations
