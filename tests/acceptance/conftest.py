@@ -16,7 +16,7 @@ import pytest
 from ingest.local.stack import Stack
 from tests.support import kafka, messages
 from tests.support.service import Service, service_environment
-from tests.support.topics import GPS, LOOM, PLAIN
+from tests.support.topics import GPS, PLAIN, SERVED
 from tests.support.waiting import eventually
 
 PARTITIONS = 3
@@ -37,7 +37,7 @@ class System:
 
     @property
     def topics(self) -> list[str]:
-        return [self.topic(each) for each in (*LOOM.values(), PLAIN)]
+        return [self.topic(each) for each in SERVED]
 
     @property
     def group(self) -> str:

@@ -54,6 +54,9 @@ ARCHIVED = LOOM["task.url.processed.twitter_archived"]
 GPS = LOOM["device.sensor.gps.raw"]
 ACCELEROMETER = LOOM["device.sensor.accelerometer.raw"]
 
+SERVED = (EMOTIONS, GPS, LIKES, ARCHIVED, PLAIN)
+"""What a service under test reads: each conflict rule, and two topics that fill one row. The demo has all twelve."""
+
 
 def create_test_tables(url: str) -> None:
     for table in metadata.sorted_tables:
