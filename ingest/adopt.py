@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from ingest.errors import SettingsError
 from ingest.migrate import migrating
 from ingest.settings import DatabaseSettings, SchemaSettings, load_section
-from ingest.timescale.adopt import Step, carry_out, refreshes_of, steps_to
+from ingest.timescale.adopt import Step, carry_out, plan_of, refreshes_of
 
 
 async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[str], object]) -> None:
@@ -23,22 +23,20 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
     settings = load_section(DatabaseSettings)
     url = (settings.migration_url or settings.url).get_secret_value()
 
-    def tell(step: Step) -> None:
-        for operation in step.operations:
-            say(f"{'would ' if dry_run else ''}{operation}")
-
     async with migrating(url) as connection:
-        steps = await connection.run_sync(steps_to, metadata)
-        await connection.rollback()
-        for step in steps:
-            tell(step)
-            if not dry_run:
-                await connection.run_sync(carry_out, step)
+
+        async def take(steps: Sequence[Step]) -> None:
+            await connection.rollback()  # what was only looked at
+            for step in steps:
+                for operation in step.operations:
+                    say(f"{'would ' if dry_run else ''}{operation}")
+                if not dry_run:
+                    await connection.run_sync(carry_out, step)
+
+        plan = await connection.run_sync(plan_of, metadata)
+        await take(plan.before)
         refreshes = await connection.run_sync(refreshes_of, metadata)
-        await connection.rollback()
-        for step in refreshes:
-            tell(step)
-            if not dry_run:
-                await connection.run_sync(carry_out, step)
-        if not steps and not refreshes:
+        await take(refreshes)
+        await take(plan.after)
+        if not (plan.before or refreshes or plan.after):
             say("everything is as declared")

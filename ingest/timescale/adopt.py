@@ -1,8 +1,9 @@
 """From ordinary tables and plain views to what they are declared to be, in steps that are each safe alone.
 
 A table is a step, all aggregates are one: a plain view and the continuous aggregate in its place change in the same
-transaction. Materializing what is old comes last, outside of transactions. Interrupted, it goes on where it was when
-it is called again; where nothing is left to do, it does nothing.
+transaction. Materializing what is old comes next, outside of transactions. Retention comes last: its first run drops
+rows that the aggregates are to keep the numbers of. Interrupted, it goes on where it was when it is called again; where
+nothing is left to do, it does nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ class Step:
     operations: tuple[ops.TimescaleOperation, ...]
 
 
-def steps_to(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done before and after the refreshes."""
+
+    before: list[Step]
+    after: list[Step]
+
+
+def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
     """What is to be done. Raises FatalError that names the first declaration the database can't keep."""
     target = Target.of(_context(connection))
     target.creates = False
@@ -37,13 +46,18 @@ def steps_to(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]
     aggregates = {each.name for one in metadata for each in aggregates_of(one)}
     # What nobody declares is a revision's to drop.
     found = changes(connection, metadata, Scope(target.capability, strict=True, included=lambda name, schema: False))
-    done = [each for each in (*found.before, *found.after) if isinstance(each, ops.TimescaleOperation)]
+    every = [each for each in (*found.before, *found.after) if isinstance(each, ops.TimescaleOperation)]
+    retention = [each for each in every if isinstance(each, ops.AddRetentionPolicy)]
+    done = [each for each in every if not isinstance(each, ops.AddRetentionPolicy)]
     tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}
     for each in done:
         if each.name not in aggregates:
             tables.setdefault((each.schema, each.name), []).append(each)
     together = [each for each in done if each.name in aggregates]
-    return [Step(tuple(each)) for each in [*tables.values(), together] if each]
+    return Plan(
+        before=[Step(tuple(each)) for each in [*tables.values(), together] if each],
+        after=[Step(tuple(retention))] if retention else [],
+    )
 
 
 def refreshes_of(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:

@@ -120,16 +120,16 @@ async def test_a_plain_database_with_rows_becomes_what_is_declared(
         "create_hypertable doors",
         "enable_columnstore doors",
         "add_columnstore_policy doors",
-        "add_retention_policy doors",
         "drop_continuous_aggregate doors_per_hour",
         "drop_continuous_aggregate doors_per_minute",
         "create_continuous_aggregate doors_per_minute",
         "add_continuous_aggregate_policy doors_per_minute",
-        "add_retention_policy doors_per_minute",
         "create_continuous_aggregate doors_per_hour",
         "add_continuous_aggregate_policy doors_per_hour",
         "refresh_continuous_aggregate doors_per_minute",
         "refresh_continuous_aggregate doors_per_hour",
+        "add_retention_policy doors",
+        "add_retention_policy doors_per_minute",
     ]
     assert SILENT in alembic(url, "check", config=project, timescale="required")
     assert [query(url, view) for view in VIEWS] == plain  # TimescaleDB and PostgreSQL agree on every bucket
