@@ -46,7 +46,11 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
     aggregates = {each.name for one in metadata for each in aggregates_of(one)}
     # What nobody declares is a revision's to drop.
     found = changes(connection, metadata, Scope(target.capability, strict=True, included=lambda name, schema: False))
-    every = [each for each in (*found.before, *found.after) if isinstance(each, ops.TimescaleOperation)]
+    every = [
+        each
+        for each in (*found.before, *found.after, *found.outside)
+        if isinstance(each, ops.TimescaleOperation) and not isinstance(each, ops.RefreshContinuousAggregate)
+    ]
     retention = [each for each in every if isinstance(each, ops.AddRetentionPolicy)]
     done = [each for each in every if not isinstance(each, ops.AddRetentionPolicy)]
     tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}

@@ -1,8 +1,9 @@
 """Declarations against the live catalog: the operations that make the database what it is declared to be.
 
 Order: aggregates that go, from coarse to fine; then each table's hypertable, columnstore and policies; then aggregates
-from raw to coarse with their policies; last what runs outside the transaction. A downgrade is the exact reverse. Only
-declared metadata is looked at: somebody else's hypertables are none of its business.
+from raw to coarse with their policies; last the refreshes of aggregates over rows from before, outside the transaction,
+and retention after them. A downgrade is the exact reverse. Only declared metadata is looked at: somebody else's
+hypertables are none of its business.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Changes:
     before: list[Operation] = field(default_factory=list)
     after: list[Operation] = field(default_factory=list)
     outside: list[Operation] = field(default_factory=list)
-    """Each commits what was done: they come after everything else."""
+    """Refreshes, each of which commits what was done, and what waits for them: they come after everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +91,9 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
         )
     found.after += aggregates.creations()
     found.outside += aggregates.refreshes()
+    if found.outside:
+        # Its first run comes at once, and drops rows whose numbers the aggregates are only getting.
+        retention = [each for each in found.after if isinstance(each, ops.AddRetentionPolicy)]
+        found.after = [each for each in found.after if not isinstance(each, ops.AddRetentionPolicy)]
+        found.outside += retention
     return found

@@ -59,11 +59,11 @@ CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
             ("drop_continuous_aggregate", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_minute"),
             ("add_continuous_aggregate_policy", "doors_per_minute"),
-            ("add_retention_policy", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_hour"),
             ("add_continuous_aggregate_policy", "doors_per_hour"),
             ("refresh_continuous_aggregate", "doors_per_minute"),
             ("refresh_continuous_aggregate", "doors_per_hour"),
+            ("add_retention_policy", "doors_per_minute"),
         ],
     ),
     (
@@ -174,6 +174,13 @@ def test_rows_from_before_become_chunks_and_the_aggregate_shows_all_of_them(time
         )
         connection.commit()
         declared = metadata_of(Doors())
+        # Retention's first run comes at once: by then the aggregates have the numbers.
+        assert [kind for kind, _ in proposed(connection, declared)][-4:] == [
+            "refresh_continuous_aggregate",
+            "refresh_continuous_aggregate",
+            "add_retention_policy",
+            "add_retention_policy",
+        ]
         carry_out(connection, compared(connection, declared).upgrade_ops)
         assert proposed(connection, declared) == []
         assert numbers(connection) == (20, 20, 20)
