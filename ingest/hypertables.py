@@ -96,7 +96,10 @@ def interval(length: timedelta) -> str:
         (left % 60, "minute"),
         (seconds + length.microseconds / 1_000_000, "second"),
     ]
-    return " ".join(f"{count:g} {unit}{'' if count == 1 else 's'}" for count, unit in parts if count) or "0 seconds"
+    written = [
+        f"{f'{count:f}'.rstrip('0').rstrip('.')} {unit}{'' if count == 1 else 's'}" for count, unit in parts if count
+    ]
+    return " ".join(written) or "0 seconds"
 
 
 @dataclass(frozen=True, slots=True)

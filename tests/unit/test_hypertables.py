@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -176,3 +177,8 @@ def test_intervals_read_as_people_write_them() -> None:
         "1 minute",
         "0 seconds",
     ]
+
+
+def test_an_interval_loses_no_digit() -> None:
+    length = timedelta(days=1_234_567, seconds=12, microseconds=345_678)
+    assert interval(length) == "1234567 days 12.345678 seconds"
