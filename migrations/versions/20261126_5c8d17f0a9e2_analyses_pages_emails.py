@@ -257,7 +257,6 @@ def upgrade() -> None:
         order_by=("timestamp DESC",),
     )
     op.add_columnstore_policy("analysis_audio_emotion_scores_raw", after=timedelta(days=7))
-    op.add_retention_policy("analysis_audio_emotion_scores_raw", drop_after=timedelta(days=30))
     op.create_hypertable("analysis_context_reasoning_chains_raw", "timestamp", chunk_interval=timedelta(days=7))
     op.enable_columnstore(
         "analysis_context_reasoning_chains_raw",
@@ -285,7 +284,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.remove_retention_policy("analysis_audio_emotion_scores_raw")
     op.remove_columnstore_policy("analysis_audio_emotion_scores_raw")
     op.disable_columnstore("analysis_audio_emotion_scores_raw")
     op.revert_hypertable("analysis_audio_emotion_scores_raw")

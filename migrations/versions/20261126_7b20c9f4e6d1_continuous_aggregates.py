@@ -382,9 +382,14 @@ def upgrade() -> None:
     op.add_retention_policy("task_url_processed_content_per_day", drop_after=timedelta(days=730))
     op.refresh_continuous_aggregate("analysis_audio_emotion_scores_per_hour")
     op.refresh_continuous_aggregate("device_sensor_gps_per_minute")
+    # These two tables may have rows already, and retention's first run comes at once: the aggregates have them first.
+    op.add_retention_policy("analysis_audio_emotion_scores_raw", drop_after=timedelta(days=30))
+    op.add_retention_policy("device_sensor_gps_raw", drop_after=timedelta(days=30))
 
 
 def downgrade() -> None:
+    op.remove_retention_policy("device_sensor_gps_raw")
+    op.remove_retention_policy("analysis_audio_emotion_scores_raw")
     op.drop_continuous_aggregate("task_url_processed_content_per_day")
     op.drop_continuous_aggregate("media_text_word_timestamps_per_hour")
     op.drop_continuous_aggregate("media_text_word_timestamps_per_5_minutes")

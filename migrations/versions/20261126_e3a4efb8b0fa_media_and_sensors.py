@@ -198,7 +198,6 @@ def upgrade() -> None:
     op.create_hypertable("device_sensor_gps_raw", "timestamp", chunk_interval=timedelta(days=1))
     op.enable_columnstore("device_sensor_gps_raw", segment_by=("device_id",), order_by=("timestamp DESC",))
     op.add_columnstore_policy("device_sensor_gps_raw", after=timedelta(days=1))
-    op.add_retention_policy("device_sensor_gps_raw", drop_after=timedelta(days=30))
     op.create_hypertable("media_audio_voice_segments_raw", "timestamp", chunk_interval=timedelta(days=1))
     op.enable_columnstore("media_audio_voice_segments_raw", segment_by=("device_id",), order_by=("timestamp DESC",))
     op.add_columnstore_policy("media_audio_voice_segments_raw", after=timedelta(days=1))
@@ -218,7 +217,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.remove_retention_policy("device_sensor_gps_raw")
     op.remove_columnstore_policy("device_sensor_gps_raw")
     op.disable_columnstore("device_sensor_gps_raw")
     op.revert_hypertable("device_sensor_gps_raw")
