@@ -1,9 +1,10 @@
 """From ordinary tables and plain views to what they are declared to be, in steps that are each safe alone.
 
 A table is a step, all aggregates are one: a plain view and the continuous aggregate in its place change in the same
-transaction. Materializing what is old comes next, outside of transactions. Retention comes last: its first run drops
-rows that the aggregates are to keep the numbers of. Interrupted, it goes on where it was when it is called again; where
-nothing is left to do, it does nothing.
+transaction. Materializing what is old comes next, outside of transactions. Last come the policies whose first run comes
+at once: retention would drop rows that the aggregates are to keep the numbers of, and a refresh policy would fill an
+aggregate with its window alone, so that nobody could tell any more that the rest is missing. Interrupted, it goes on
+where it was when it is called again; where nothing is left to do, it does nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ingest.timescale import operations as ops
 from ingest.timescale.autogenerate import require
 from ingest.timescale.capability import OPTION, Mode, Target
 from ingest.timescale.compare import Scope, changes
+
+RUNS_AT_ONCE = (ops.AddRetentionPolicy, ops.AddContinuousAggregatePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
         for each in (*found.before, *found.after, *found.outside)
         if isinstance(each, ops.TimescaleOperation) and not isinstance(each, ops.RefreshContinuousAggregate)
     ]
-    retention = [each for each in every if isinstance(each, ops.AddRetentionPolicy)]
-    done = [each for each in every if not isinstance(each, ops.AddRetentionPolicy)]
+    policies = [each for each in every if isinstance(each, RUNS_AT_ONCE)]
+    done = [each for each in every if not isinstance(each, RUNS_AT_ONCE)]
     tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}
     for each in done:
         if each.name not in aggregates:
@@ -60,7 +63,7 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
     together = [each for each in done if each.name in aggregates]
     return Plan(
         before=[Step(tuple(each)) for each in [*tables.values(), together] if each],
-        after=[Step(tuple(retention))] if retention else [],
+        after=[Step(tuple(policies))] if policies else [],
     )
 
 

@@ -123,11 +123,12 @@ async def test_a_plain_database_with_rows_becomes_what_is_declared(
         "drop_continuous_aggregate doors_per_hour",
         "drop_continuous_aggregate doors_per_minute",
         "create_continuous_aggregate doors_per_minute",
-        "add_continuous_aggregate_policy doors_per_minute",
         "create_continuous_aggregate doors_per_hour",
-        "add_continuous_aggregate_policy doors_per_hour",
         "refresh_continuous_aggregate doors_per_minute",
         "refresh_continuous_aggregate doors_per_hour",
+        # Policies run at once: before the refreshes, one would hide that the rest is still to be materialized.
+        "add_continuous_aggregate_policy doors_per_minute",
+        "add_continuous_aggregate_policy doors_per_hour",
         "add_retention_policy doors",
         "add_retention_policy doors_per_minute",
     ]
