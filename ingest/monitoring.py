@@ -70,7 +70,7 @@ processing_metrics = Table(
     Column("messages_processed", BigInteger, nullable=False, comment="written, or there already"),
     Column("messages_failed", BigInteger, nullable=False, comment="became dead letters"),
     Column("write_failures", Integer, nullable=False, comment="transactions that failed and are tried again"),
-    Column("lane_state", Text, nullable=False, comment="running, retrying, stopped or fuse_open, at timestamp"),
+    Column("lane_state", Text, nullable=False, comment="running, retrying, stopped, fuse_open or paused, at timestamp"),
     Column("problem", Text, comment="why the lane is not running"),
     Column("timestamp", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Hypertable("timestamp", chunk_interval=days(7), retention=days(30)),

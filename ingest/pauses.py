@@ -1,6 +1,6 @@
 """Pauses: an operator holds a topic's lane in every pod, through the database, until it is resumed.
 
-A paused lane keeps its partitions and its place; it writes nothing and moves no offset.
+A paused lane keeps its partitions and its place; it writes no messages. From where it is to read is still looked up.
 """
 
 from __future__ import annotations

@@ -69,7 +69,10 @@ def upgrade() -> None:
             "write_failures", sa.Integer(), nullable=False, comment="transactions that failed and are tried again"
         ),
         sa.Column(
-            "lane_state", sa.Text(), nullable=False, comment="running, retrying, stopped or fuse_open, at timestamp"
+            "lane_state",
+            sa.Text(),
+            nullable=False,
+            comment="running, retrying, stopped, fuse_open or paused, at timestamp",
         ),
         sa.Column("problem", sa.Text(), nullable=True, comment="why the lane is not running"),
         sa.Column("timestamp", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
