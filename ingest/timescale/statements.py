@@ -20,8 +20,9 @@ def create_hypertable(table: str, time_column: str, chunk_interval: timedelta) -
 def revert_hypertable(table: str) -> str:
     """Copies a hypertable into an ordinary table that takes its place; TimescaleDB itself has no way back.
 
-    The copy has the columns, defaults, keys, indexes, checks, comments and privileges. Triggers and row security are
-    refused rather than lost; whatever depends on the table makes PostgreSQL refuse.
+    The copy has the columns, defaults, keys, indexes, checks, comments, privileges and owner; an identity counts on.
+    Triggers, row security and privileges of single columns are refused rather than lost; whatever depends on the table
+    makes PostgreSQL refuse.
     """
     return f"""
 DO $revert$
@@ -46,8 +47,9 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', place);
     IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = hypertable AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%')
         OR (SELECT relrowsecurity FROM pg_class WHERE oid = hypertable)
+        OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = hypertable AND attacl IS NOT NULL)
     THEN
-        RAISE EXCEPTION '% has triggers or row security, which a copy would lose: drop them first', place;
+        RAISE EXCEPTION '% has triggers, row security or privileges of columns, which a copy would lose', place;
     END IF;
     SELECT array_agg(each.statement ORDER BY each.step, each.statement) INTO following FROM (
         SELECT 1 AS step, format('ALTER TABLE %s ADD CONSTRAINT %I %s', place, conname, pg_get_constraintdef(oid))
@@ -63,6 +65,13 @@ BEGIN
         UNION ALL
         SELECT 4, format('COMMENT ON TABLE %s IS %L', place, d.description)
         FROM pg_description d WHERE d.objoid = hypertable AND d.objsubid = 0
+        UNION ALL
+        SELECT 5, format('SELECT setval(pg_get_serial_sequence(%L, %L), max(%I)) FROM %s',
+            place, attname, attname, place)
+        FROM pg_attribute WHERE attrelid = hypertable AND attidentity <> '' AND NOT attisdropped
+        UNION ALL
+        SELECT 6, format('ALTER TABLE %s OWNER TO %I', place, pg_get_userbyid(relowner))
+        FROM pg_class WHERE oid = hypertable
     ) AS each;
     EXECUTE format('CREATE TABLE %s.timescale_reverted (LIKE %s INCLUDING ALL EXCLUDING INDEXES)', schema, place);
     EXECUTE format('INSERT INTO %s.timescale_reverted (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s',
