@@ -45,12 +45,6 @@ def upgrade() -> None:
         time_column="timestamp",
         bucket_width=timedelta(hours=1),
     )
-    op.add_continuous_aggregate_policy(
-        "analysis_audio_emotion_scores_per_hour",
-        start_offset=timedelta(days=22),
-        end_offset=timedelta(hours=1),
-        schedule_interval=timedelta(hours=1),
-    )
     op.add_retention_policy("analysis_audio_emotion_scores_per_hour", drop_after=timedelta(days=365))
     op.create_continuous_aggregate(
         "analysis_context_reasoning_chains_per_day",
@@ -178,12 +172,6 @@ def upgrade() -> None:
         source="device_sensor_gps_raw",
         time_column="timestamp",
         bucket_width=timedelta(minutes=1),
-    )
-    op.add_continuous_aggregate_policy(
-        "device_sensor_gps_per_minute",
-        start_offset=timedelta(days=28),
-        end_offset=timedelta(minutes=1),
-        schedule_interval=timedelta(minutes=1),
     )
     op.add_retention_policy("device_sensor_gps_per_minute", drop_after=timedelta(days=365))
     op.create_continuous_aggregate(
@@ -380,16 +368,9 @@ def upgrade() -> None:
         schedule_interval=timedelta(hours=6),
     )
     op.add_retention_policy("task_url_processed_content_per_day", drop_after=timedelta(days=730))
-    op.refresh_continuous_aggregate("analysis_audio_emotion_scores_per_hour")
-    op.refresh_continuous_aggregate("device_sensor_gps_per_minute")
-    # These two tables may have rows already, and retention's first run comes at once: the aggregates have them first.
-    op.add_retention_policy("analysis_audio_emotion_scores_raw", drop_after=timedelta(days=30))
-    op.add_retention_policy("device_sensor_gps_raw", drop_after=timedelta(days=30))
 
 
 def downgrade() -> None:
-    op.remove_retention_policy("device_sensor_gps_raw")
-    op.remove_retention_policy("analysis_audio_emotion_scores_raw")
     op.drop_continuous_aggregate("task_url_processed_content_per_day")
     op.drop_continuous_aggregate("media_text_word_timestamps_per_hour")
     op.drop_continuous_aggregate("media_text_word_timestamps_per_5_minutes")

@@ -13,6 +13,8 @@ from tests.support.topics import LOOM
 
 FIRST_TOPICS = "93b84e5d17ca"
 """The last revision before hypertables."""
+BEFORE_REFRESHES = "2c7e4d90ab15"
+"""The last revision before those that a transaction can't hold."""
 POLICIES = "SELECT count(*)::int FROM timescaledb_information.jobs WHERE job_id >= 1000"
 
 
@@ -43,6 +45,13 @@ def test_rows_of_ordinary_tables_are_kept_on_the_way_to_hypertables_and_back(tim
         "INSERT INTO device_sensor_gps_raw (device_id, timestamp, latitude, longitude) "
         "SELECT 'd', now() - n * interval '1 day', 52, 13 FROM generate_series(1, 100) AS n",
     )
+    alembic(timescale_url, "upgrade", "head", timescale="required")
+    # As if the upgrade had been cut off in its last revision: it is tried again.
+    query(timescale_url, f"UPDATE alembic_version SET version_num = '{BEFORE_REFRESHES}'")  # noqa: S608 - a constant
+    query(timescale_url, "SELECT remove_retention_policy('device_sensor_gps_raw')")
+    query(timescale_url, "SELECT remove_retention_policy('analysis_audio_emotion_scores_raw')")
+    query(timescale_url, "SELECT remove_continuous_aggregate_policy('device_sensor_gps_per_minute')")
+    query(timescale_url, "SELECT remove_continuous_aggregate_policy('analysis_audio_emotion_scores_per_hour')")
     alembic(timescale_url, "upgrade", "head", timescale="required")
     # Also those that are older than what retention keeps: its first run has not come before the aggregate had them.
     count = "SELECT sum(messages)::int FROM device_sensor_gps_per_minute"
