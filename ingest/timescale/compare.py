@@ -2,8 +2,8 @@
 
 Order: aggregates that go, from coarse to fine; then each table's hypertable, columnstore and policies; then aggregates
 from raw to coarse with their policies; last the refreshes of aggregates over rows from before, outside the transaction,
-and retention after them. A downgrade is the exact reverse. Only declared metadata is looked at: somebody else's
-hypertables are none of its business.
+with refresh policies and retention after them. A downgrade is the exact reverse. Only declared metadata is looked at:
+somebody else's hypertables are none of its business.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
     found.after += aggregates.creations()
     found.outside += aggregates.refreshes()
     if found.outside:
-        # Its first run comes at once, and drops rows whose numbers the aggregates are only getting.
-        retention = [each for each in found.after if isinstance(each, ops.AddRetentionPolicy)]
-        found.after = [each for each in found.after if not isinstance(each, ops.AddRetentionPolicy)]
-        found.outside += retention
+        # Their first run comes at once: a refresh policy's holds the lock that a refresh waits for, and retention's
+        # drops rows whose numbers the aggregates are only getting.
+        for kind in (ops.AddContinuousAggregatePolicy, ops.AddRetentionPolicy):
+            found.outside += [each for each in found.after if isinstance(each, kind)]
+            found.after = [each for each in found.after if not isinstance(each, kind)]
     return found

@@ -58,11 +58,11 @@ CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
             ("remove_retention_policy", "doors_per_minute"),
             ("drop_continuous_aggregate", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_minute"),
-            ("add_continuous_aggregate_policy", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_hour"),
-            ("add_continuous_aggregate_policy", "doors_per_hour"),
             ("refresh_continuous_aggregate", "doors_per_minute"),
             ("refresh_continuous_aggregate", "doors_per_hour"),
+            ("add_continuous_aggregate_policy", "doors_per_minute"),
+            ("add_continuous_aggregate_policy", "doors_per_hour"),
             ("add_retention_policy", "doors_per_minute"),
         ],
     ),
@@ -174,10 +174,12 @@ def test_rows_from_before_become_chunks_and_the_aggregate_shows_all_of_them(time
         )
         connection.commit()
         declared = metadata_of(Doors())
-        # Retention's first run comes at once: by then the aggregates have the numbers.
-        assert [kind for kind, _ in proposed(connection, declared)][-4:] == [
+        # A policy's first run comes at once: by then the aggregates have the numbers.
+        assert [kind for kind, _ in proposed(connection, declared)][-6:] == [
             "refresh_continuous_aggregate",
             "refresh_continuous_aggregate",
+            "add_continuous_aggregate_policy",
+            "add_continuous_aggregate_policy",
             "add_retention_policy",
             "add_retention_policy",
         ]
