@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, text
 
 from ingest.hypertables import aggregates_of
-from ingest.timescale import catalog
+from ingest.timescale import catalog, query
 from ingest.timescale import operations as ops
 from ingest.timescale.autogenerate import require
 from ingest.timescale.capability import OPTION, Mode, Target
@@ -68,7 +68,7 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
 
 
 def refreshes_of(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:
-    """Declared continuous aggregates that have nothing materialized, from raw to coarse."""
+    """Declared continuous aggregates that have nothing materialized of the rows of their source, from raw to coarse."""
     if catalog.extension_version(connection) is None:
         return []
     live = catalog.read_aggregates(connection)
@@ -76,8 +76,14 @@ def refreshes_of(connection: Connection, metadata: Sequence[MetaData]) -> list[S
     return [
         Step((ops.RefreshContinuousAggregate(name=each.name, schema=each.schema),))
         for each in declared
-        if (found := live.get(catalog.key_of(connection, each.schema, each.name))) is not None and found.empty
+        if (found := live.get(catalog.key_of(connection, each.schema, each.name))) is not None
+        and found.empty
+        and _has_rows(connection, query.quoted(each.source.schema, each.source.name))
     ]
+
+
+def _has_rows(connection: Connection, source: str) -> bool:
+    return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {source})")))  # noqa: S608 - a quoted name
 
 
 def carry_out(connection: Connection, step: Step) -> None:

@@ -141,6 +141,20 @@ async def test_a_plain_database_with_rows_becomes_what_is_declared(
     assert query(url, "SELECT relname FROM pg_class WHERE relname IN ('doors', 'doors_per_hour')") == []
 
 
+async def test_adopting_tables_without_rows_leaves_nothing_to_do(
+    project: Path, timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_revision(project, timescale_url, "required")
+    alembic(timescale_url, "upgrade", "head", config=project, timescale="off")
+    monkeypatch.setenv("LOOM_DATABASE_URL", timescale_url)
+    said: list[str] = []
+    await adopt([metadata_of(Doors())], dry_run=False, say=said.append)
+    assert "refresh" not in " ".join(line.split()[0] for line in said)
+    said.clear()
+    await adopt([metadata_of(Doors())], dry_run=False, say=said.append)
+    assert said == ["everything is as declared"]
+
+
 async def test_adopting_where_it_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOM_TIMESCALE", "off")
     with pytest.raises(SettingsError, match="LOOM_TIMESCALE is off"):
