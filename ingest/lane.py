@@ -219,8 +219,7 @@ class Lane:
                 continue
             except UnreadableHeaderError:
                 read_leniently()
-                for partition in reading:
-                    self._resume(partition)
+                self._resume_what_is_read(partition.number for partition in reading)
                 continue
             except ReadError as error:
                 await self._read_again(reading, error)
@@ -228,9 +227,15 @@ class Lane:
             self._read_problem = self.read_failing_since = None
             for partition in reading:
                 messages = arrived.get(partition.number)
-                # Meanwhile it may have gone, or been found elsewhere in the ledger: then these are not to be written.
-                if messages and self._is_read(partition):
+                if not messages:
+                    continue
+                if self._is_read(partition):
                     self._accept(partition, messages)
+                else:
+                    # Meanwhile it may have gone, or been found elsewhere in the ledger: these are not to be written. Or
+                    # a rebalance has taken it and given it back, and it has been sought: then these came from there,
+                    # and the client has moved past them.
+                    self._resume_what_is_read((partition.number,))
             await self._follow_positions(reading, arrived)
 
     def _accept(self, partition: Partition, messages: Sequence[Message]) -> None:
@@ -277,8 +282,7 @@ class Lane:
             log.warning("can't read; trying again until it succeeds", topic=self.name, reason=str(error))
             self.read_failing_since = time.monotonic()
         self._read_problem = str(error)
-        for partition in reading:
-            self._resume(partition)
+        self._resume_what_is_read(partition.number for partition in reading)
         await asyncio.sleep(READ_RETRY_S)
 
     def _resume(self, partition: Partition) -> None:
@@ -287,6 +291,13 @@ class Lane:
         if self._is_read(partition):
             offset = partition.verify.offset if partition.verify else partition.tail
             self._broker.seek(self.name, partition.number, offset)
+
+    def _resume_what_is_read(self, numbers: Iterable[int]) -> None:
+        """The same by number: since a read began, a rebalance may have put another object in a partition's place."""
+        for number in numbers:
+            partition = self._partitions.get(number)
+            if partition is not None:
+                self._resume(partition)
 
     def _unseek(self, numbers: set[int]) -> None:
         """Where these partitions are read from has to be looked up again."""
