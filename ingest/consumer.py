@@ -103,6 +103,8 @@ class Broker:
         self._client_id = client_id
         self._listener = _Listener(self, listener)
         self._subscribed: frozenset[str] = frozenset()
+        self.joining = False
+        """Between an assignment that has ended and the next one."""
         self._consumer = AIOKafkaConsumer(
             **settings.client_options(),
             client_id=client_id,
@@ -238,7 +240,14 @@ class Broker:
         return {(partition.topic, partition.partition): offset for partition, offset in found.items()}
 
     async def commit(self, offsets: Mapping[tuple[str, int], int], *, database_id: str) -> bool:
-        """Commits for lag tools. The truth is in the ledger, so a failure is only logged: False, try again later."""
+        """Commits for lag tools. The truth is in the ledger, so a failure is only logged: False, try again later.
+
+        Nothing is sent while the group is joined anew. The broker answers a connection's requests in turn, so a commit
+        would wait behind the join, be refused for its old generation, and make the client join once more: a rebalance
+        that the next commit meets, and so on, where a join takes longer than there is between two commits.
+        """
+        if self.joining:
+            return False
         mine = self._consumer.assignment()
         wanted = {
             TopicPartition(topic, partition): (offset, MARKER + database_id)
@@ -273,9 +282,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         self._listener = listener
 
     def on_partitions_revoked(self, revoked: Any) -> None:
+        self._broker.joining = True
         self._listener.revoked()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._broker.joining = False
         self._broker.hold(assigned)
         partitions: dict[str, set[int]] = {}
         for partition in assigned:

@@ -1,8 +1,9 @@
-"""The broker's side on a real broker: a client that is broken is noticed."""
+"""The broker's side on a real broker: a client that is broken is noticed, and the group comes to rest."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -19,9 +20,11 @@ class Listener:
 
     def __init__(self) -> None:
         self.topics: dict[str, set[int]] = {}
+        self.assignments = 0
 
     def assigned(self, partitions: Mapping[str, set[int]]) -> None:
         self.topics = dict(partitions)
+        self.assignments += 1
 
     def revoked(self) -> None:
         self.topics = {}
@@ -60,3 +63,50 @@ async def test_a_client_that_has_stopped_fetching_is_a_read_error(member: Broker
     await member.keep_membership()
     with pytest.raises(ReadError, match="stopped fetching"):
         await member.fetch(topic, [0])
+
+
+async def test_a_commit_that_meets_a_rebalance_causes_no_other_one(stack: Stack, suffix: str) -> None:
+    """A member that comes back under a new name lets the others wait until its old one is given up."""
+    topic = f"topic-{suffix}"
+    await kafka.create_topics(stack.kafka, [topic], partitions=2)
+    settings = KafkaSettings(bootstrap_servers=stack.kafka, group_id=f"group-{suffix}", session_timeout_ms=5_000)
+    listeners = [Listener(), Listener()]
+    members = [Broker(settings, each, client_id="loom-ingest-kafka-test") for each in listeners]
+    committed, stop = [0, 0], asyncio.Event()
+
+    async def commit(number: int) -> None:
+        """Commits what the member owns, as the service does, only more often."""
+        while not stop.is_set():
+            committed[number] += await members[number].commit({(topic, 0): 0, (topic, 1): 0}, database_id="x")
+            await members[number].keep_membership()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.2)
+
+    async def commits(more: int) -> None:
+        """Waits until each member has committed so often."""
+        wanted = [count + more for count in committed]
+
+        async def done() -> bool:
+            owned = [listener.topics.get(topic, set()) for listener in listeners]
+            return sorted(map(len, owned)) == [1, 1] and all(map(int.__ge__, committed, wanted))
+
+        await eventually(done, within_s=60)
+
+    async with contextlib.AsyncExitStack() as running:
+        for member in members:
+            await member.start()
+            running.push_async_callback(member.stop)
+            await member.subscribe([topic])
+        tasks = [asyncio.create_task(commit(number)) for number in range(2)]
+        running.push_async_callback(asyncio.gather, *tasks)
+        running.callback(stop.set)
+        await commits(10)
+        before = [listener.assignments for listener in listeners]
+        members[0]._consumer._coordinator.reset_generation()
+        await eventually(lambda: _assigned_again(listeners, before), within_s=60)
+        await commits(10)
+        assert [listener.assignments for listener in listeners] == [count + 1 for count in before]
+
+
+async def _assigned_again(listeners: list[Listener], before: list[int]) -> bool:
+    return all(listener.assignments > count for listener, count in zip(listeners, before, strict=True))
