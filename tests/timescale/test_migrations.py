@@ -45,13 +45,9 @@ def test_rows_of_ordinary_tables_are_kept_on_the_way_to_hypertables_and_back(tim
         "INSERT INTO device_sensor_gps_raw (device_id, timestamp, latitude, longitude) "
         "SELECT 'd', now() - n * interval '1 day', 52, 13 FROM generate_series(1, 100) AS n",
     )
-    alembic(timescale_url, "upgrade", "head", timescale="required")
-    # As if the upgrade had been cut off in its last revision: it is tried again.
-    query(timescale_url, f"UPDATE alembic_version SET version_num = '{BEFORE_REFRESHES}'")  # noqa: S608 - a constant
-    query(timescale_url, "SELECT remove_retention_policy('device_sensor_gps_raw')")
-    query(timescale_url, "SELECT remove_retention_policy('analysis_audio_emotion_scores_raw')")
-    query(timescale_url, "SELECT remove_continuous_aggregate_policy('device_sensor_gps_per_minute')")
-    query(timescale_url, "SELECT remove_continuous_aggregate_policy('analysis_audio_emotion_scores_per_hour')")
+    alembic(timescale_url, "upgrade", BEFORE_REFRESHES, timescale="required")
+    # As if the upgrade had been cut off in its last revision, which commits each refresh: it is tried again.
+    query(timescale_url, "CALL refresh_continuous_aggregate('device_sensor_gps_per_minute', NULL, NULL)")
     alembic(timescale_url, "upgrade", "head", timescale="required")
     # Also those that are older than what retention keeps: its first run has not come before the aggregate had them.
     count = "SELECT sum(messages)::int FROM device_sensor_gps_per_minute"
