@@ -13,7 +13,7 @@ ENGINE = $(shell command -v docker || command -v podman)
 NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docker docker-push image-test lock clean
+.PHONY: help setup demo test faults lint docker docker-push image-test lock clean
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -34,6 +34,9 @@ demo: $(STAMP)  ## a real Kafka, a real PostgreSQL, 60,000 messages, and the acc
 
 test: $(STAMP) lint  ## lint, types, layers and all tests, on the same real parts
 	@$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+faults: $(STAMP)  ## every fault of the matrix, and docs/faults.md from what they did: about an hour
+	@$(BIN)/python -m tests.acceptance.faults
 
 lint: $(STAMP)  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check .

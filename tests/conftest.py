@@ -15,8 +15,7 @@ from ingest.database import create_engine
 from ingest.local.postgres import query
 from ingest.local.stack import Stack, running_stack
 from ingest.settings import DatabaseSettings
-from tests.support.database import alembic, with_database
-from tests.support.topics import create_test_tables
+from tests.support.database import create_template, with_database
 
 # In CI a run tries the same examples each time; elsewhere each run looks for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -40,13 +39,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def template(stack: Stack) -> str:
     """The name of a database with the schema and the tests' own tables, to be cloned."""
-    name = f"template_{uuid4().hex[:8]}"
-    query(stack.database_url, f"CREATE DATABASE {name}")
-    url = with_database(stack.database_url, name)
-    alembic(url, "upgrade", "head")
-    create_test_tables(url)
-    query(stack.database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    return name
+    return create_template(stack)
 
 
 @pytest.fixture

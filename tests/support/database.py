@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
+
+from ingest.local.postgres import query
+from ingest.local.stack import Stack
+from tests.support.topics import create_test_tables
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,3 +39,14 @@ def alembic(url: str, *arguments: str, config: Path | None = None, check: bool =
     if check and result.returncode:
         raise AssertionError(f"alembic {' '.join(arguments)} ended with {result.returncode}:\n{output}")
     return output
+
+
+def create_template(stack: Stack) -> str:
+    """Makes a database with the schema and the tests' own tables, to be cloned; returns its name."""
+    name = f"template_{uuid4().hex[:8]}"
+    query(stack.database_url, f"CREATE DATABASE {name}")
+    url = with_database(stack.database_url, name)
+    alembic(url, "upgrade", "head")
+    create_test_tables(url)
+    query(stack.database_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    return name

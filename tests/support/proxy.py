@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks the network between a client and a server: cut, black hole, latency, reset.
+"""A TCP proxy that breaks the network between a client and a server: cut, black hole, latency, bandwidth, reset.
 
 It runs in a thread of its own, so that a test that blocks its event loop does not become a fault of the network. Every
 method may be called from any thread and returns when it has taken effect.
@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 65_536
-At = Literal["swallow", "mute", "reset"]
+At = Literal["swallow", "mute", "reset", "answer"]
 """What happens to a connection whose client sends a given text: the text and all that follows is held back; the text
-arrives, and its answer is held back; the connection is reset instead of an answer."""
+arrives, and its answer is held back; the connection is reset instead of an answer; the text arrives, and the connection
+is reset in the middle of its answer."""
 
 
 @dataclass(eq=False)
@@ -31,6 +32,8 @@ class _Link:
     server: asyncio.StreamWriter
     to_server: asyncio.Event = field(default_factory=asyncio.Event)
     to_client: asyncio.Event = field(default_factory=asyncio.Event)
+    half: bool = False
+    """Only half of the next answer arrives, then a reset."""
 
     def flow(self) -> None:
         self.to_server.set()
@@ -62,6 +65,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = False
         self._delay_s = 0.0
+        self._bytes_per_s: float | None = None
         self._traps: list[tuple[bytes, At]] = []
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -106,6 +110,10 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Each piece that arrives, in either direction, arrives so much later."""
         self._delay_s = seconds
+
+    def limit(self, bytes_per_s: float | None) -> None:
+        """Each connection passes so many bytes a second in each direction; None: as many as come."""
+        self._bytes_per_s = bytes_per_s
 
     def once(self, text: bytes, at: At) -> None:
         """Breaks the first connection whose client sends this text."""
@@ -182,13 +190,15 @@ class Proxy:
     async def _pump_to_server(self, reader: asyncio.StreamReader, link: _Link) -> None:
         before = b""
         while data := await _read(reader):
-            await self._latency()
+            await self._slowness(data)
             sprung = self._trap(before + data)
             before = data[-64:]  # a text may come in two pieces
             if sprung == "swallow":
                 link.hold()
             elif sprung == "mute":
                 link.to_client.clear()
+            elif sprung == "answer":
+                link.half = True
             elif sprung == "reset":
                 link.reset()
                 return
@@ -203,8 +213,13 @@ class Proxy:
         theirs, ours = (host.encode() + number.to_bytes(4, "big") for number in (port, self.port))
         rest = b""
         while data := await _read(reader):
-            await self._latency()
+            await self._slowness(data)
             await link.to_client.wait()
+            if link.half:
+                link.client.write(data[: len(data) // 2])
+                await link.client.drain()
+                link.reset()
+                return
             if self._kafka:
                 data = (rest + data).replace(theirs, ours)
                 # The address may come in two pieces: its beginning waits for the rest.
@@ -215,9 +230,10 @@ class Proxy:
         await link.to_client.wait()
         link.client.close()
 
-    async def _latency(self) -> None:
-        if self._delay_s:
-            await asyncio.sleep(self._delay_s)
+    async def _slowness(self, data: bytes) -> None:
+        seconds = self._delay_s + (len(data) / self._bytes_per_s if self._bytes_per_s else 0.0)
+        if seconds:
+            await asyncio.sleep(seconds)
 
     def _trap(self, text: bytes) -> At | None:
         for trap in self._traps:
