@@ -40,7 +40,7 @@ def page(results: Sequence[Result], machine: Machine, seed: int, at_once: int) -
 # Faults
 
 What was broken, and what was lost or written twice by it: {len(results)} faults, {messages:,} messages. {good} of them
-ended without loss, repetition or a broken promise. Run on {datetime.now(UTC):%Y-%m-%d}, seed {seed}, {at_once} at a time.
+ended without loss, repetition or a broken promise. {datetime.now(UTC):%Y-%m-%d}, seed {seed}, {at_once} at a time.
 
 - Machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB, {machine.system}.
 - Broker: {machine.broker}. Database: {machine.database}.
