@@ -12,6 +12,7 @@ BACK = 40
 
 @fault("ledger-moved", f"next_offset of one partition moved back by {BACK} by hand (first-wins table)", services=2)
 async def ledger_moved(world: World) -> None:
+    await world.flows(600, topics.FIRST)
     moved = await world.sql(
         "UPDATE ingest_offsets SET next_offset = next_offset - $2 "
         "WHERE topic = $1 AND partition = 0 AND next_offset > $2 RETURNING next_offset",

@@ -36,10 +36,10 @@ async def sigkill_all(world: World) -> None:
     world.over()
 
 
-@fault("sigterm-write", "SIGTERM during a write (each answer of the database comes 50 ms late), three times", ci=True)
+@fault("sigterm-write", "SIGTERM during a write (each packet of the database 30 ms late), twice", rate=60, ci=True)
 async def sigterm_write(world: World) -> None:
-    world.to_database.delay(0.05)
-    for _ in range(3):
+    world.to_database.delay(0.03)
+    for _ in range(2):
         await world.flows(world.randomness.randrange(50, 300))
         assert await asyncio.to_thread(world.service.stop, EXIT_WITHIN_S) == 0
         world.start_service()
