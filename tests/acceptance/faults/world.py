@@ -253,6 +253,7 @@ async def world(stand: Stand, fault: Fault, seed: int, directory: Path) -> Async
             to_broker, to_database, traffic,
         )  # fmt: skip
         stack.push_async_callback(traffic.abandon)
+        stack.push_async_callback(stand.restore)  # producers end only with their broker
         stack.callback(_end, here.services)
         yield here
 
