@@ -63,7 +63,6 @@ async def clocks(world: World) -> None:
                 (now - 365 * DAY_S * 1000, -364.1 * DAY_S),
                 (now, 23 * 3600),
                 (now, -26 * 365 * DAY_S),
-                (now + 10 * 365 * DAY_S * 1000, 9 * 365 * DAY_S),
                 (now, 0.0),
             ]
         ):

@@ -30,6 +30,7 @@ async def poison_50(world: World) -> None:
     letters=True,
     LOOM_KAFKA_BATCH_SIZE="20",
     LOOM_BATCH_MAX_MESSAGES="60",
+    LOOM_KAFKA_MAX_POLL_RECORDS="50",
 )
 async def poison_topic(world: World) -> None:
     name, service = world.name(topics.PLAIN), world.service
