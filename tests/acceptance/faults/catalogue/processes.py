@@ -23,7 +23,7 @@ async def sigkill_one(world: World) -> None:
     await world.flows(300)
 
 
-@fault("sigkill-all", "SIGKILL of both consumers at once, twice over", services=2, ci=True)
+@fault("sigkill-all", "SIGKILL of both consumers at once, twice over", services=2)
 async def sigkill_all(world: World) -> None:
     for _ in range(2):
         await world.flows(world.randomness.randrange(50, 400))
@@ -36,7 +36,7 @@ async def sigkill_all(world: World) -> None:
     world.over()
 
 
-@fault("sigterm-write", "SIGTERM during a write (each packet of the database 30 ms late), twice", rate=60, ci=True)
+@fault("sigterm-write", "SIGTERM during a write (each packet of the database 30 ms late), twice", rate=60)
 async def sigterm_write(world: World) -> None:
     world.to_database.delay(0.03)
     for _ in range(2):
@@ -88,7 +88,6 @@ async def owns_all(service: Service) -> bool:
     "zombie",
     "SIGSTOP of one of two consumers past its session timeout (3 s); the other takes over; SIGCONT",
     services=2,
-    ci=True,
     LOOM_KAFKA_SESSION_TIMEOUT_MS="3000",
 )
 async def zombie(world: World) -> None:
