@@ -13,7 +13,7 @@ ENGINE = $(shell command -v docker || command -v podman)
 NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint docker docker-push image-test lock clean
+.PHONY: help setup demo test faults lint docker docker-push image-test cluster-test lock clean
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -58,6 +58,9 @@ docker-push:  ## push it: REGISTRY, IMAGE, TAG as for the build
 
 image-test: $(STAMP)  ## the image and compose.yaml, run on a Docker engine: docs/image.md
 	@$(BIN)/python -m tests.image
+
+cluster-test: $(STAMP)  ## chart, image and scripts on the test cluster of KUBECONFIG: docs/deployment/cluster-test.md
+	@$(BIN)/python -m pytest tests/cluster --timeout=900 -o faulthandler_timeout=840
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	@scripts/lock
