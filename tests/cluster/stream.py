@@ -74,7 +74,7 @@ class Seen:
     """What was seen while the stream ran."""
 
     longest_stop_s: float = 0
-    """The longest time in which the ledger stood still, at a resolution of about a second."""
+    """For how long looks, about one a second, found the ledger where it was: 0 when each found that it had moved."""
     fewest_ready: int = 1_000
     failures: list[BaseException] = field(default_factory=list)
 
