@@ -13,7 +13,7 @@ ENGINE = $(shell command -v docker || command -v podman)
 NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint docker docker-push image-test cluster-test lock clean
+.PHONY: help setup demo test coverage faults lint docker docker-push image-test cluster-test lock clean
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,9 @@ demo: $(STAMP)  ## a real Kafka, a real PostgreSQL, 60,000 messages, and the acc
 	@$(BIN)/ingest demo
 
 test: $(STAMP) lint  ## lint, types, layers and all tests, on the same real parts
+	@$(BIN)/pytest
+
+coverage: $(STAMP)  ## the tests again, slower, and which lines they reach in the process that runs them
 	@$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 faults: $(STAMP)  ## every fault of the matrix, and docs/faults.md from what they did: about an hour

@@ -10,7 +10,7 @@ from tests.acceptance.faults.world import World
 GONE_S = 90
 
 
-@fault("broker-restart", "SIGKILL of the broker, and started again", services=2, ci=True)
+@fault("broker-restart", "SIGKILL of the broker, and started again", services=2)
 async def broker_restart(world: World) -> None:
     world.traffic.hold()
     broker = world.stand.broker

@@ -22,7 +22,7 @@ GONE_S = 100
 """Longer than the session (6 s), a statement (60 s), the pool (30 s) and a lock (20 s)."""
 
 
-@fault("database-immediate", "immediate restart of the database (SIGQUIT to its postmaster)", services=2, ci=True)
+@fault("database-immediate", "immediate restart of the database (SIGQUIT to its postmaster)", services=2)
 async def database_immediate(world: World) -> None:
     server = world.stand.database
     assert server.pid is not None
