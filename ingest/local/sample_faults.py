@@ -43,6 +43,7 @@ NUMBERS = {
     ARCHIVED: "processing_duration_ms",
     **dict.fromkeys((VISION, EMOTIONS, FACES, REASONING), "confidence_score"),
 }
+# Of a table whose last one wins its key: an update of a row that is there would not touch another index.
 INDEXED = {
     **dict.fromkeys(SENSORS, "device_id"),
     VOICE: "message_id",
@@ -52,7 +53,7 @@ INDEXED = {
     FACES: "emotion_label",
     REASONING: "context_type",
     CONTENT: "domain",
-    EMAILS: "sender_email",
+    EMAILS: "trace_id",
     LIKES: "tweet_id",
 }
 REQUIRED = {
