@@ -100,6 +100,16 @@ async def test_each_partition_gets_a_lag_row_and_each_lane_a_metrics_row_that_ar
 
     done = dict.fromkeys(system.topics, (0, 0)) | {system.topic(EMOTIONS): (100, 3)}
     await eventually(work, until=lambda found: found == done)
+
+    async def last_state_of_gps() -> str:
+        # The sample that told of all this work may have been taken just before the lane stopped.
+        rows = await system.sql(
+            "SELECT lane_state FROM consumer_processing_metrics WHERE topic = $1 ORDER BY timestamp DESC LIMIT 1",
+            system.topic(GPS),
+        )
+        return str(rows[0]["lane_state"])
+
+    await eventually(last_state_of_gps, until=lambda state: state == "stopped")
     rows = await system.sql("SELECT * FROM consumer_processing_metrics ORDER BY timestamp")
     assert {row["interval_ms"] // 1_000 for row in rows} <= {1, 2, 3}
     emotions = [row for row in rows if row["topic"] == system.topic(EMOTIONS)]
@@ -112,7 +122,7 @@ async def test_each_partition_gets_a_lag_row_and_each_lane_a_metrics_row_that_ar
     )
     assert all((row["batch_size"] is None) == (row["batches"] == 0) for row in rows)
     gps = [row for row in rows if row["topic"] == system.topic(GPS)]
-    assert (gps[-1]["lane_state"], "42P01" in gps[-1]["problem"]) == ("stopped", True)
+    assert "42P01" in gps[-1]["problem"]
     assert sum(row["write_failures"] for row in gps) >= 1
 
     (monitor,) = await system.sql("SELECT * FROM v_consumer_performance_monitor")
