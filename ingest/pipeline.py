@@ -102,6 +102,8 @@ class Pipeline:
         self.group_problem: str | None = None
         self._group_failing_since: float | None = None
         self.database_problem: str | None = None
+        self._compared = asyncio.Event()
+        """The ledger and the pauses were read once."""
         self.joined = False
         """Whether the group has given this member its partitions, perhaps none."""
 
@@ -115,7 +117,7 @@ class Pipeline:
 
         Raises FatalError's kind of failures as they come. Whoever is tired of waiting cancels.
         """
-        await self._compare_ledger()  # a lane that is paused must not begin
+        await self._compare_ledger()
         async with asyncio.TaskGroup() as tasks:
             readers = [tasks.create_task(lane.read()) for lane in self.lanes.values()]
             readers += [
@@ -126,7 +128,7 @@ class Pipeline:
                 tasks.create_task(self._every(LOOK_FOR_TOPICS_EVERY_S, self._subscribe)),
                 tasks.create_task(self._every(self._sample_every_s, self._sampler.sample)),
             ]
-            writers = [tasks.create_task(lane.write()) for lane in self.lanes.values()]
+            writers = [tasks.create_task(self._write(lane)) for lane in self.lanes.values()]
             stopping = tasks.create_task(stop.wait())
             await asyncio.wait([stopping, *writers], return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
@@ -135,6 +137,7 @@ class Pipeline:
                 reader.cancel()
             for lane in self.lanes.values():
                 lane.stop()
+            self._compared.set()
             await asyncio.wait(writers)
 
     async def close(self, *, within_s: float) -> None:
@@ -178,6 +181,11 @@ class Pipeline:
     def revoked(self) -> None:
         for lane in self.lanes.values():
             lane.revoke()
+
+    async def _write(self, lane: Lane) -> None:
+        """A lane that somebody paused must not begin, and before the ledger was read once nobody knows."""
+        await self._compared.wait()
+        await lane.write()
 
     # What runs beside the lanes.
 
@@ -257,12 +265,15 @@ class Pipeline:
         except Exception as error:  # what kind it is decides
             if classify(error) is Failure.FATAL:
                 raise
+            if self.database_problem is None and not self._compared.is_set():
+                log.warning("no lane begins before the ledger can be read; trying again", reason=describe(error))
             self.database_problem = describe(error)
             return
         self.database_problem = None
         for name, lane in self.lanes.items():
             lane.hold(name in paused)
             lane.compare(believed[name], {partition: at for (topic, partition), at in found.items() if topic == name})
+        self._compared.set()
 
     async def _keep_membership(self) -> None:
         try:

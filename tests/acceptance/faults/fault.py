@@ -36,8 +36,6 @@ class Fault:
     """Whether dead letters are expected. Otherwise there must be none."""
     ci: bool = False
     """Whether it runs with the tests."""
-    long: bool = False
-    """Whether it runs only when it is named."""
     recovers_within_s: float = 120
 
 
@@ -53,7 +51,6 @@ def fault(
     poison: float = 0.0,
     letters: bool = False,
     ci: bool = False,
-    long: bool = False,
     recovers_within_s: float = 120,
     **settings: str,
 ) -> Callable[[Act], Act]:
@@ -62,7 +59,7 @@ def fault(
     def register(act: Act) -> Act:
         assert name not in FAULTS
         FAULTS[name] = Fault(
-            name, done, act, services, settings, rate, poison, letters or poison > 0, ci, long, recovers_within_s
+            name, done, act, services, settings, rate, poison, letters or poison > 0, ci, recovers_within_s
         )
         return act
 

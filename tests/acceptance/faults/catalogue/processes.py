@@ -122,7 +122,7 @@ async def rebalance_storm(world: World) -> None:
     world.over()
 
 
-@fault("killed-in-turn", "three consumers, each killed in turn for ten minutes", services=3, long=True)
+@fault("killed-in-turn", "three consumers, each killed in turn for ten minutes", services=3)
 async def killed_in_turn(world: World) -> None:
     until, killed = time.monotonic() + 600, 0
     while time.monotonic() < until:
