@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import structlog
@@ -32,7 +31,7 @@ from ingest.delivery import Delivery, Interrupted, Status
 from ingest.ledger import LastRecord
 from ingest.lenient import read_leniently
 from ingest.metrics import Metrics
-from ingest.positions import Positions
+from ingest.positions import Partition, Positions, Start
 from ingest.records import Item, Message, Record
 from ingest.retry import LANE_RETRY_S
 from ingest.topics import Topic
@@ -46,30 +45,6 @@ SEEK_RETRY_S = 2.0
 SEEKS_AT_ONCE = 8
 """Each takes a connection of the pool for a moment."""
 READ_RETRY_S = 1.0
-
-
-@dataclass(eq=False, slots=True)
-class Partition:
-    """One partition of the present assignment. The next assignment makes new ones."""
-
-    number: int
-    phase: Literal["unsought", "reading", "held"] = "unsought"
-    next_offset: int = -1
-    """The first offset that is not written: where the ledger stands."""
-    taken: int = -1
-    """The first offset that is in no transaction yet."""
-    tail: int = -1
-    """The offset that arrives next."""
-    last: LastRecord | None = None
-    """The last message that is written."""
-    verify: LastRecord | None = None
-    """What the first record that arrives must be, if it lies below ``tail``."""
-    mismatch: LastRecord | None = None
-    """The ledger's last record, where the broker was found to hold another one."""
-    gone: bool = False
-    """The broker no longer has what comes next. What was read before is written first."""
-    retry_at: float = 0.0
-    problem: str | None = None
 
 
 class Lane:
@@ -425,14 +400,38 @@ class Lane:
             return
         now = time.monotonic()
         due = [each for each in self._partitions.values() if each.phase != "reading" and each.retry_at <= now]
+        if len(due) > SEEKS_AT_ONCE:
+            due = await self._seek_plain(due)
+        if len(due) > SEEKS_AT_ONCE:
+            await self._seek(due[0])  # of partitions without a row, one makes the rows of all
+            due = await self._seek_plain(due[1:])
         # Together: each waits for answers of a broker that is busy with a fetch.
         for some in (due[start : start + SEEKS_AT_ONCE] for start in range(0, len(due), SEEKS_AT_ONCE)):
             await asyncio.gather(*(self._seek(partition) for partition in some))
 
+    async def _seek_plain(self, due: Sequence[Partition]) -> list[Partition]:
+        """Seeks many by one question each to ledger and broker; returns those that have to be asked about one by one.
+        Where the question fails, that is all of them, and each tells why."""
+        plain = {each.number: each for each in due if each.mismatch is None}
+        try:
+            starts = await self._positions.plain_starts(self.name, plain)
+        except Exception as error:  # what kind it is decides
+            if not isinstance(error, KafkaError) and classify(error) is Failure.FATAL:
+                raise
+            return list(due)
+        for number, start in starts.items():
+            self._read_from(plain[number], start)
+        return [each for each in due if each.number not in starts]
+
     async def _seek(self, partition: Partition) -> None:
+        unread = [each.number for each in self._partitions.values() if each.next_offset < 0]
         try:
             start = await self._positions.start_of(
-                self.name, partition.number, mismatch=partition.mismatch, known=partition.next_offset >= 0
+                self.name,
+                partition.number,
+                mismatch=partition.mismatch,
+                known=partition.next_offset >= 0,
+                beside=unread,
             )
         except KafkaError as error:
             self._hold(partition, "unsought", SEEK_RETRY_S, f"broker: {type(error).__name__}: {error}")
@@ -446,6 +445,9 @@ class Lane:
             else:
                 self._hold(partition, "held", LANE_RETRY_S, describe(error))
             return
+        self._read_from(partition, start)
+
+    def _read_from(self, partition: Partition, start: Start) -> None:
         if self._partitions.get(partition.number) is not partition:
             return
         self._drop({partition.number}, "sought_anew")

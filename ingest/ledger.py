@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Identity,
     Integer,
     PrimaryKeyConstraint,
+    Row,
     Table,
     Text,
     Uuid,
@@ -123,6 +125,15 @@ _of_partition = (
     offsets.c.partition == bindparam("b_partition"),
 )
 _SELECT_ROW = select(offsets).where(*_of_partition)
+_SELECT_FREE = (
+    select(offsets)
+    .where(
+        offsets.c.consumer_group == bindparam("b_group"),
+        offsets.c.topic == bindparam("b_topic"),
+        offsets.c.partition.in_(bindparam("b_partitions", expanding=True)),
+    )
+    .with_for_update(read=True, skip_locked=True)
+)
 _SELECT_ALL = select(offsets.c.topic, offsets.c.partition, offsets.c.next_offset).where(
     offsets.c.consumer_group == bindparam("b_group"), offsets.c.topic.in_(bindparam("b_topics", expanding=True))
 )
@@ -194,8 +205,20 @@ async def read(connection: AsyncConnection, group: str, topic: str, partition: i
         _SELECT_ROW.with_for_update(read=True), {"b_group": group, "b_topic": topic, "b_partition": partition}
     )
     row = found.one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _ledger_row(row)
+
+
+async def read_free(
+    connection: AsyncConnection, group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, LedgerRow]:
+    """Partition → its row, of those that nobody is just moving. Waits for nobody."""
+    found = await connection.execute(
+        _SELECT_FREE, {"b_group": group, "b_topic": topic, "b_partitions": list(partitions)}
+    )
+    return {row.partition: _ledger_row(row) for row in found}
+
+
+def _ledger_row(row: Row[Any]) -> LedgerRow:
     last = None
     if row.last_offset is not None:
         last = LastRecord(row.last_offset, row.last_timestamp, row.last_checksum)
@@ -228,12 +251,12 @@ async def create(connection: AsyncConnection, group: str, topic: str, first: Map
     )
 
 
-async def knows_topic(connection: AsyncConnection, group: str, topic: str) -> bool:
-    """Whether any partition of the topic has a row: then one without is a partition that was added."""
+async def known_partitions(connection: AsyncConnection, group: str, topic: str) -> set[int]:
+    """The partitions of the topic that have a row. If any has, one without is a partition that was added."""
     found = await connection.execute(
-        select(offsets.c.partition).where(offsets.c.consumer_group == group, offsets.c.topic == topic).limit(1)
+        select(offsets.c.partition).where(offsets.c.consumer_group == group, offsets.c.topic == topic)
     )
-    return found.first() is not None
+    return set(found.scalars())
 
 
 async def skip_gap(

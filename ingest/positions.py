@@ -6,6 +6,7 @@ made anew each stop the partition with an error that says so (or, by setting, go
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import ledger
-from ingest.consumer import Broker
+from ingest.consumer import Bounds, Broker
 from ingest.errors import LaneError
 from ingest.holders import StaleHolders
 from ingest.ledger import LastRecord, LedgerRow
@@ -32,6 +33,30 @@ class Start:
     """Where to seek: the last written record, if the broker still has it, so that it can be compared."""
     verify: LastRecord | None
     """What the record at ``seek_to`` must be."""
+
+
+@dataclass(eq=False, slots=True)
+class Partition:
+    """One partition of the present assignment. The next assignment makes new ones."""
+
+    number: int
+    phase: Literal["unsought", "reading", "held"] = "unsought"
+    next_offset: int = -1
+    """The first offset that is not written: where the ledger stands."""
+    taken: int = -1
+    """The first offset that is in no transaction yet."""
+    tail: int = -1
+    """The offset that arrives next."""
+    last: LastRecord | None = None
+    """The last message that is written."""
+    verify: LastRecord | None = None
+    """What the first record that arrives must be, if it lies below ``tail``."""
+    mismatch: LastRecord | None = None
+    """The ledger's last record, where the broker was found to hold another one."""
+    gone: bool = False
+    """The broker no longer has what comes next. What was read before is written first."""
+    retry_at: float = 0.0
+    problem: str | None = None
 
 
 class Positions:
@@ -58,10 +83,17 @@ class Positions:
         self._metrics = metrics
 
     async def start_of(
-        self, topic: str, partition: int, *, mismatch: LastRecord | None = None, known: bool = False
+        self,
+        topic: str,
+        partition: int,
+        *,
+        mismatch: LastRecord | None = None,
+        known: bool = False,
+        beside: Collection[int] = (),
     ) -> Start:
         """Where to read from. ``mismatch``: the ledger's last record, in whose place the broker
         was found to hold another one. ``known``: this process has read the partition's row before.
+        ``beside``: other partitions that it is to read and whose rows it has never read.
 
         Raises LaneError when nobody but a person can say; KafkaError or the database's errors when either fails.
         """
@@ -73,7 +105,7 @@ class Positions:
                 "Restore the row, or use another LOOM_KAFKA_GROUP_ID to begin anew"
             )
         if row is None:
-            first = await self._first_offsets(topic, partition)
+            first = await self._first_offsets(topic, partition, beside)
             async with self._engine.begin() as connection:
                 await ledger.create(connection, self._group, topic, first)
             row = await self._row(topic, partition)
@@ -93,10 +125,22 @@ class Positions:
                 f"{row.next_offset} were deleted before they were read"
             )
             row = await self._skip(topic, partition, row, bounds.start, reason)
-        # A last record at or after the next offset: somebody moved the row back by hand, and left it in place.
-        if row.last is None or not bounds.start <= row.last.offset < row.next_offset:
-            return Start(row.next_offset, row.next_offset, None)
-        return Start(row.next_offset, row.last.offset, row.last)
+        return _start(row, bounds)
+
+    async def plain_starts(self, topic: str, partitions: Collection[int]) -> dict[int, Start]:
+        """The same for many at once, of those about which nothing is to be said: nobody holds their rows, and the
+        broker has what comes next. The others are missing from the result; :meth:`start_of` answers for each.
+
+        Raises KafkaError or the database's errors.
+        """
+        async with self._engine.begin() as connection:
+            rows = await ledger.read_free(connection, self._group, topic, partitions)
+        bounds = await self._broker.bounds(topic, rows) if rows else {}
+        return {
+            partition: _start(row, bounds[partition])
+            for partition, row in rows.items()
+            if bounds[partition].start <= row.next_offset <= bounds[partition].end
+        }
 
     async def _row(self, topic: str, partition: int) -> LedgerRow | None:
         try:
@@ -106,27 +150,31 @@ class Positions:
             await self._holders.look_after(error, topic)
             raise
 
-    async def _first_offsets(self, topic: str, partition: int) -> dict[int, int]:
-        """Where partitions without a ledger row begin: all of a topic that is new to the group, at once, so that
-        ``latest`` means one moment; else only this one, which was added to the topic and begins at its beginning."""
+    async def _first_offsets(self, topic: str, partition: int, beside: Collection[int]) -> dict[int, int]:
+        """Where partitions without a ledger row begin. All of a topic that is new to the group, at once, so that
+        ``latest`` means one moment. Else those that are to be read: they were added to the topic, and begin at their
+        beginning."""
         async with self._engine.connect() as connection:
-            known = await ledger.knows_topic(connection, self._group, topic)
-        partitions = {partition} if known else self._broker.partitions(topic) | {partition}
+            known = await ledger.known_partitions(connection, self._group, topic)
+        partitions = {partition, *(beside if known else self._broker.partitions(topic))} - known
         committed = await self._broker.committed(topic, partitions)
         for number, offset in committed.items():
-            if offset.marker is not None:
+            if offset.marker is None:
+                continue
+            if number == partition or not known:
                 raise LaneError(
                     f"{topic} partition {number} has an offset committed from the ledger of database {offset.marker}, "
                     f"but this database ({self._database_id}) has no row for it in ingest_offsets: the ledger is "
                     "lost, or this is another database. Restore ingest_offsets, or use another LOOM_KAFKA_GROUP_ID to "
                     "begin anew"
                 )
-        if committed:
-            log.info("adopting the offsets of a former system", topic=topic, partitions=sorted(committed))
-        bounds = await self._broker.bounds(topic, partitions - set(committed))
+            partitions.discard(number)  # it is told when it is sought itself
+        adopted = {number: offset.offset for number, offset in committed.items() if number in partitions}
+        if adopted:
+            log.info("adopting the offsets of a former system", topic=topic, partitions=sorted(adopted))
+        bounds = await self._broker.bounds(topic, partitions - set(adopted))
         at_end = self._auto_offset_reset == "latest" and not known
-        begin = {number: each.end if at_end else each.start for number, each in bounds.items()}
-        return begin | {number: offset.offset for number, offset in committed.items()}
+        return {number: each.end if at_end else each.start for number, each in bounds.items()} | adopted
 
     async def _skip(self, topic: str, partition: int, row: LedgerRow, to_offset: int, reason: str) -> LedgerRow:
         if self._on_missing_offsets == "stop":
@@ -141,3 +189,10 @@ class Positions:
         log.warning("going on after a gap", topic=topic, partition=partition, to_offset=to_offset, reason=reason)
         assert moved is not None
         return moved
+
+
+def _start(row: LedgerRow, bounds: Bounds) -> Start:
+    # A last record at or after the next offset: somebody moved the row back by hand, and left it in place.
+    if row.last is None or not bounds.start <= row.last.offset < row.next_offset:
+        return Start(row.next_offset, row.next_offset, None)
+    return Start(row.next_offset, row.last.offset, row.last)

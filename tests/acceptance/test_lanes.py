@@ -6,10 +6,8 @@ import json
 import subprocess
 import sys
 
-import asyncpg
-
 from tests.acceptance.conftest import System
-from tests.support import messages
+from tests.support import messages, proxy
 from tests.support.database import ROOT
 from tests.support.topics import EMOTIONS, GPS, PLAIN
 from tests.support.waiting import eventually
@@ -101,22 +99,15 @@ async def test_a_paused_topic_is_held_in_every_process_until_it_is_resumed(syste
 async def test_no_lane_begins_before_it_is_known_whether_it_is_paused(system: System) -> None:
     await system.produce(PLAIN, [messages.plain(f"a{number}") for number in range(20)])
     await system.produce(GPS, [messages.gps(number) for number in range(20)])
-    connection = await asyncpg.connect(system.database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE ingest_pauses IN ACCESS EXCLUSIVE MODE")
-            service = system.service()
-            service.wait_until_said("no lane begins before the ledger can be read; trying again")
-            service.wait_until_said("partitions assigned")
-            assert await system.sql("SELECT * FROM ingest_offsets") == []
-            await connection.execute(
-                "INSERT INTO ingest_pauses (consumer_group, topic) VALUES ($1, $2)", system.group, system.topic(PLAIN)
-            )
-    finally:
-        await connection.close()
-    service.wait_until_said("lane paused")
-    await system.caught_up([GPS])
-    assert await system.account(PLAIN) == (0, 0, 0)
+    await system.sql("INSERT INTO ingest_pauses VALUES ($1, $2)", system.group, system.topic(PLAIN))
+    with proxy.to(system.database_url) as between:
+        between.once(b"FROM ingest_pauses", "reset")
+        service = system.service(LOOM_DATABASE_URL=proxy.through(system.database_url, between))
+        service.wait_until_said("no lane begins before the ledger can be read; trying again")
+        service.wait_until_said("lane paused")
+        await system.caught_up([GPS])
+        assert await system.account(PLAIN) == (0, 0, 0)
+        assert service.stop() == 0
 
 
 async def test_counters_close_the_account(system: System) -> None:
