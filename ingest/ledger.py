@@ -6,7 +6,9 @@ Promises kept here:
 * Every message ends exactly once: a transaction that does not find its partition at the offset it expects writes
   nothing of it (*fenced*: another owner was faster, or a crash of the database host took its last transactions back).
 
-It also closes the account (written + duplicate + dead_lettered a partition) when processes and their counters are gone.
+It also keeps each partition's account, which closes when processes and their counters are gone:
+
+    next_offset − first_offset = written + duplicate + dead_lettered + passed + moved
 """
 
 from __future__ import annotations
@@ -58,6 +60,21 @@ offsets = Table(
     Column("written", BigInteger, nullable=False, server_default=text("0")),
     Column("duplicate", BigInteger, nullable=False, server_default=text("0")),
     Column("dead_lettered", BigInteger, nullable=False, server_default=text("0")),
+    Column(
+        "passed",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="offsets without a message: control records, aborted transactions, what compaction took",
+    ),
+    Column(
+        "moved",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="offsets skipped, less those gone back: the moves that ingest_offset_gaps lists",
+    ),
+    Column("first_offset", BigInteger, comment="where the account begins; empty in a row from before accounts"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("consumer_group", "topic", "partition"),
     comment="how far each partition is written; moved only in the transaction that writes its rows",
@@ -82,7 +99,7 @@ offset_gaps = Table(
     Column("to_offset", BigInteger, nullable=False, comment="the offset that was read next"),
     Column("reason", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    comment="messages that the broker no longer had when they were to be read",
+    comment="where a partition went on elsewhere than after its last message: gaps, and moves by hand",
 )
 
 
@@ -117,6 +134,8 @@ class Advance:
     written: int = 0
     duplicate: int = 0
     dead_lettered: int = 0
+    passed: int = 0
+    """Offsets between the row's old and new place that held no message."""
 
 
 _of_partition = (
@@ -158,6 +177,7 @@ _ADVANCE = (
         written=offsets.c.written + bindparam("b_written", type_=BigInteger),
         duplicate=offsets.c.duplicate + bindparam("b_duplicate", type_=BigInteger),
         dead_lettered=offsets.c.dead_lettered + bindparam("b_dead_lettered", type_=BigInteger),
+        passed=offsets.c.passed + bindparam("b_passed", type_=BigInteger),
         updated_at=func.now(),
     )
 )
@@ -193,6 +213,7 @@ async def advance(connection: AsyncConnection, group: str, topic: str, steps: Ma
                 "b_written": step.written,
                 "b_duplicate": step.duplicate,
                 "b_dead_lettered": step.dead_lettered,
+                "b_passed": step.passed,
             }
             for partition, step in steps.items()
         ],
@@ -245,7 +266,13 @@ async def create(connection: AsyncConnection, group: str, topic: str, first: Map
     await connection.execute(
         insert(offsets).on_conflict_do_nothing(),
         [
-            {"consumer_group": group, "topic": topic, "partition": partition, "next_offset": offset}
+            {
+                "consumer_group": group,
+                "topic": topic,
+                "partition": partition,
+                "next_offset": offset,
+                "first_offset": offset,
+            }
             for partition, offset in sorted(first.items())
         ],
     )
@@ -259,17 +286,17 @@ async def known_partitions(connection: AsyncConnection, group: str, topic: str) 
     return set(found.scalars())
 
 
-async def skip_gap(
+async def move(
     connection: AsyncConnection,
     group: str,
     topic: str,
     partition: int,
-    row: LedgerRow,
+    from_offset: int,
     to_offset: int,
     reason: str,
 ) -> bool:
-    """Moves the row to where the broker's messages go on and records what was missed; durably, as :func:`create`.
-    False when another owner has done so already."""
+    """Sets the row to an offset that no message led it to, forward or back, and records that; durably, as
+    :func:`create`. False when the row is not at ``from_offset`` any more."""
     await connection.execute(_DURABLE)
     moved = await connection.execute(
         update(offsets)
@@ -277,13 +304,14 @@ async def skip_gap(
             offsets.c.consumer_group == group,
             offsets.c.topic == topic,
             offsets.c.partition == partition,
-            offsets.c.next_offset == row.next_offset,  # else another owner was here already
+            offsets.c.next_offset == from_offset,  # else another owner was here already
         )
         .values(
             next_offset=to_offset,
             last_offset=None,
             last_timestamp=None,
             last_checksum=None,
+            moved=offsets.c.moved + (to_offset - from_offset),
             updated_at=func.now(),
         )
     )
@@ -293,7 +321,7 @@ async def skip_gap(
                 consumer_group=group,
                 topic=topic,
                 partition=partition,
-                from_offset=row.next_offset,
+                from_offset=from_offset,
                 to_offset=to_offset,
                 reason=reason,
             )

@@ -182,7 +182,7 @@ class Positions:
                 f"{reason}. LOOM_KAFKA_ON_MISSING_OFFSETS=earliest goes on at offset {to_offset} and records the gap"
             )
         async with self._engine.begin() as connection:
-            ours = await ledger.skip_gap(connection, self._group, topic, partition, row, to_offset, reason)
+            ours = await ledger.move(connection, self._group, topic, partition, row.next_offset, to_offset, reason)
             moved = await ledger.read(connection, self._group, topic, partition)
         if ours:
             self._metrics.offset_gaps.labels(topic).inc()

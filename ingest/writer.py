@@ -256,10 +256,13 @@ def _committed(unanswered: Outcome, stands: Mapping[int, int]) -> bool:
 
 def _steps(work: Work, results: Sequence[bool | Rejection]) -> dict[int, ledger.Advance]:
     """What the ledger rows of the work's partitions become."""
-    steps = {partition: ledger.Advance(span.end) for partition, span in work.spans.items()}
+    steps = {
+        partition: ledger.Advance(span.end, passed=span.end - span.start) for partition, span in work.spans.items()
+    }
     last: dict[int, Item] = {}
     for item, result in zip(work.items, results, strict=True):
         step = steps[item.message.partition]
+        step.passed -= 1  # of the span's offsets, those without a message are left
         if isinstance(result, Rejection):
             step.dead_lettered += 1
         elif result:

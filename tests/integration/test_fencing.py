@@ -59,8 +59,26 @@ async def test_offsets_of_control_records_are_passed_without_messages(table: Any
     plain = await table(PLAIN)
     await plain.write(messages.plain("a"))
     await plain.writer.write(Work([], {0: Span(1, 4)}), plain.fuse)
-    (row,) = await plain.rows("SELECT next_offset, last_offset, written FROM ingest_offsets WHERE partition = 0")
-    assert row == {"next_offset": 4, "last_offset": 0, "written": 1}
+    (row,) = await plain.rows(
+        "SELECT first_offset, next_offset, last_offset, written, passed FROM ingest_offsets WHERE partition = 0"
+    )
+    assert row == {"first_offset": 0, "next_offset": 4, "last_offset": 0, "written": 1, "passed": 3}
+
+
+@pytest.mark.parametrize("to_offset", [9, 1], ids=["forward", "back"])
+async def test_a_move_keeps_the_account_closed_and_is_made_once(table: Any, to_offset: int) -> None:
+    plain = await table(PLAIN)
+    await plain.write(messages.plain("a"), messages.plain("b"), b"bad")
+
+    async def move() -> bool:
+        async with plain.engine.begin() as connection:
+            return await ledger.move(connection, GROUP, PLAIN.name, 0, 3, to_offset, "a test")
+
+    assert sorted(await asyncio.gather(move(), move())) == [False, True]
+    account = "SELECT next_offset - first_offset - written - duplicate - dead_lettered - passed - moved AS off"
+    assert await plain.rows(f"{account} FROM ingest_offsets WHERE partition = 0") == [{"off": 0}]
+    gaps = await plain.rows("SELECT from_offset, to_offset, reason FROM ingest_offset_gaps")
+    assert gaps == [{"from_offset": 3, "to_offset": to_offset, "reason": "a test"}]
 
 
 @pytest.fixture

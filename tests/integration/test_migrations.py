@@ -106,3 +106,18 @@ def test_every_check_of_the_declarations_is_in_the_database(database_url: str) -
     }
     assert declared
     assert {tuple(row) for row in found} >= declared
+
+
+def test_rows_of_a_ledger_from_before_accounts_stay_as_they_are_and_are_not_judged(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "b15f7e02d8c4")
+    columns = "consumer_group, topic, partition, next_offset, written"
+    row = f"INSERT INTO ingest_offsets ({columns}) VALUES ('g', 't', {{}}, 9, 5)"  # noqa: S608 - constants
+    query(empty_database_url, row.format(0))
+    alembic(empty_database_url, "upgrade", "head")
+    query(empty_database_url, row.format(1))  # as a pod of the old version makes it while a roll lasts
+    query(empty_database_url, "UPDATE ingest_offsets SET next_offset = 12, written = written + 2")
+    found = "SELECT partition, next_offset, written, passed, moved, first_offset FROM ingest_offsets ORDER BY partition"
+    assert query(empty_database_url, found) == [(0, 12, 7, 0, 0, None), (1, 12, 7, 0, 0, None)]
+    alembic(empty_database_url, "downgrade", "b15f7e02d8c4")
+    left = "SELECT partition, next_offset, written FROM ingest_offsets ORDER BY partition"
+    assert query(empty_database_url, left) == [(0, 12, 7), (1, 12, 7)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +74,26 @@ def test_every_message_is_counted_once_and_in_its_partition(work: Work, data: st
         assert step.duplicate == sum(how is False for _, how in mine)
         assert step.dead_lettered == sum(isinstance(how, Rejection) for _, how in mine)
         assert step.next_offset == work.spans[partition].end
+        span = work.spans[partition]
+        assert step.passed >= 0
+        assert span.end - span.start == step.written + step.duplicate + step.dead_lettered + step.passed
         assert step.last == (LastRecord.of(mine[-1][0].message) if mine else None)
+
+
+@given(work=works(), data=st.data())
+def test_however_a_batch_is_cut_its_parts_count_what_the_whole_would(work: Work, data: st.DataObject) -> None:
+    """Halved again and again, and fenced in one partition on the way: the account closes for all that was written."""
+    lost = data.draw(st.sets(st.integers(0, 3), max_size=1))
+    parts = [work]
+    for _ in range(data.draw(st.integers(0, 5))):
+        part = parts.pop(data.draw(st.integers(0, len(parts) - 1)))
+        parts += part.split(data.draw(st.integers(0, len(part.items))))
+    passed: Counter[int] = Counter()
+    for part in parts:
+        rest = part.without(lost) if data.draw(st.booleans()) else part
+        passed.update({key: step.passed for key, step in _steps(rest, [True] * len(rest.items)).items()})
+    for partition, step in _steps(work.without(lost), [True] * len(work.without(lost).items)).items():
+        assert passed[partition] == step.passed
 
 
 def test_last_record_is_told_by_offset_timestamp_key_and_value() -> None:
