@@ -6,14 +6,11 @@ Exit codes: 0 done, 2 settings, 3 schema, 4 fatal. An error is one line on stder
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import structlog
 import typer
-from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,8 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest import dead_letters, fuse, pauses
 from ingest.adopt import adopt as adopt_declarations
 from ingest.app import App
+from ingest.command import asking_broker, with_database
+from ingest.command import run as run_command
 from ingest.consumer import existing_topics
-from ingest.database import Failure, classify, create_plain_engine, describe
+from ingest.database import create_plain_engine
 from ingest.errors import FatalError, IngestError, SettingsError
 from ingest.ledger import timestamp_of
 from ingest.local.commands import app as stack
@@ -31,10 +30,8 @@ from ingest.local.demo import demo
 from ingest.local.sample_producer import sample
 from ingest.logs import configure_logs
 from ingest.schema import SERVICE_TABLES, check_schema
-from ingest.settings import DatabaseSettings, KafkaSettings, ServiceSettings, load_section, load_settings
+from ingest.settings import KafkaSettings, ServiceSettings, load_section, load_settings
 from ingest.topics import load_topics
-
-Result = TypeVar("Result")
 
 app = typer.Typer(
     name="ingest",
@@ -88,11 +85,13 @@ def check(
         finally:
             await engine.dispose()
 
-    _run(work)
+    run_command(work)
     count = f"{len(topics)} topic{'' if len(topics) == 1 else 's'}"
     typer.echo(f"{count}: settings, contracts, tables and the live schema fit")
     if broker:
-        missing = sorted(set(topics) - _ask_broker(settings.kafka, topics))
+        with asking_broker():
+            existing = asyncio.run(existing_topics(settings.kafka, topics))
+        missing = sorted(set(topics) - existing)
         typer.echo(
             f"the broker answers, and has {len(topics) - len(missing)} of {count}"
             + (f"; these are read when they appear: {', '.join(missing)}" if missing else "")
@@ -106,7 +105,7 @@ def pause(topic: Annotated[str, typer.Argument(help="the topic to hold")]) -> No
     if topic not in known:
         raise SettingsError(f"LOOM_TOPICS holds no topic {topic}; it has {', '.join(sorted(known))}")
     group = load_section(KafkaSettings).group_id
-    new = _with_database(lambda connection: pauses.pause(connection, group, topic))
+    new = with_database(lambda connection: pauses.pause(connection, group, topic))
     typer.echo(f"{topic}: {'paused' if new else 'paused already'} in group {group}, until `ingest resume {topic}`")
 
 
@@ -124,7 +123,7 @@ def resume(
         resumed = await pauses.resume(connection, group, topic)
         return resumed, await fuse.accept(connection, group, topic) if accept else None
 
-    resumed, cause = _with_database(work)
+    resumed, cause = with_database(work)
     if resumed:
         typer.echo(f"{topic}: resumed in group {group}")
     if cause is not None:
@@ -147,7 +146,7 @@ def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many, newest first")] = 20,
 ) -> None:
     """The newest dead letters, with their reasons."""
-    found = _with_database(lambda connection: dead_letters.find(connection, topic=topic, limit=limit))
+    found = with_database(lambda connection: dead_letters.find(connection, topic=topic, limit=limit))
     table = Table("id", "topic", "partition", "offset", "stage", "reason", "field", "error", box=None)
     for row in found:
         cells = (row.id, row.topic, row.partition, row.kafka_offset, row.stage, row.reason, row.field_path, row.error)
@@ -159,7 +158,7 @@ def list_dead_letters(
 @letters.command("show")
 def show_dead_letter(identifier: Annotated[int, typer.Argument(metavar="ID", help="its id, from `list`")]) -> None:
     """One dead letter, whole: where it was, why it is here, its headers and its value."""
-    row = _with_database(lambda connection: dead_letters.get(connection, identifier))
+    row = with_database(lambda connection: dead_letters.get(connection, identifier))
     if row is None:
         raise FatalError(f"there is no dead letter {identifier}; `ingest dead-letters list` shows them")
     console = Console()
@@ -188,7 +187,7 @@ def adopt(
     topics = load_topics(load_section(ServiceSettings).topics)
     tables = (*SERVICE_TABLES, *(table for topic in topics.values() for table in topic.tables))
     metadata = list({id(table.metadata): table.metadata for table in tables}.values())
-    _run(lambda: adopt_declarations(metadata, dry_run=dry_run, say=typer.echo))
+    run_command(lambda: adopt_declarations(metadata, dry_run=dry_run, say=typer.echo))
 
 
 def main() -> None:
@@ -198,44 +197,3 @@ def main() -> None:
     except IngestError as error:
         sys.stderr.write(f"ingest: {error}\n")
         raise SystemExit(error.exit_code) from None
-
-
-def _with_database(work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
-    url = load_section(DatabaseSettings).url.get_secret_value()
-
-    async def inside() -> Result:
-        engine = create_plain_engine(url, application_name="loom-ingest command")
-        try:
-            async with engine.begin() as connection:
-                return await work(connection)
-        finally:
-            await engine.dispose()
-
-    return _run(inside)
-
-
-def _run(work: Callable[[], Awaitable[Result]]) -> Result:
-    async def inside() -> Result:
-        return await work()
-
-    try:
-        return asyncio.run(inside())
-    except IngestError:
-        raise
-    except Exception as error:
-        hint = (
-            "; does it have the schema? `alembic upgrade head`"
-            if classify(error) is Failure.LANE
-            else "; is LOOM_DATABASE_URL right?"
-        )
-        raise FatalError(f"database: {describe(error)}{hint}") from error
-
-
-def _ask_broker(settings: KafkaSettings, topics: Iterable[str]) -> set[str]:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it would say in several lines what the error says in one
-    try:
-        return asyncio.run(existing_topics(settings, topics))
-    except (KafkaError, TimeoutError) as error:
-        raise FatalError(
-            f"broker: {type(error).__name__}: {error}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?"
-        ) from error
