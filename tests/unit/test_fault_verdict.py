@@ -44,8 +44,8 @@ async def judged(tables: Tables) -> Verdict:
             return [{"topic": f"{topic}.x", "partition": 0, "kafka_offset": offset} for topic, offset in tables[name]]
         if name == "ingest_offsets":
             return [
-                {"topic": f"{topic}.x", "partition": partition, "ended": ended}
-                for topic, partition, ended in tables[name]
+                {"topic": f"{topic}.x", "partition": partition, "ended": ended, "off": sum(off)}
+                for topic, partition, ended, *off in tables[name]
             ]
         return [{"found": each} for each in tables[name]]
 
@@ -76,10 +76,12 @@ def change(table: str, to: Iterable[Any]) -> Callable[[Tables], None]:
         (change("ingest_dead_letters", [(PLAIN, 1), (PLAIN, 0)]), 1, 0),
         (change("ingest_offsets", [(PLAIN, 0, 3), (PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
         (change("ingest_offsets", [(PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
+        (change("ingest_offsets", [(PLAIN, 0, 2, -1), (PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
     ],
     ids=[
         "lost", "twice", "row of nobody", "one table of two", "one table twice", "later one of a key", "older one wins",
         "no dead letter", "two dead letters", "good one dead-lettered", "account too high", "account missing",
+        "row elsewhere",
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_seen(broken: Callable[[Tables], None], lost: int, twice: int) -> None:

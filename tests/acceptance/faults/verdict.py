@@ -52,7 +52,8 @@ async def judge(
     Args:
         sql: asks the world's database.
         missed: messages that a fault took from the broker before they could be read: no row, no dead letter.
-        extra: messages that the account holds more than were sent, by topic and partition: an operator rewound.
+        extra: messages that the account holds more than were sent, by topic and partition: somebody moved the row back
+            by hand.
     """
     verdict = Verdict(messages=len(sent))
     found = await sql("SELECT topic, partition, kafka_offset FROM ingest_dead_letters")
@@ -104,13 +105,18 @@ def _standing(sent: list[Sent]) -> set[Sent]:
 async def _account(
     sql: Sql, verdict: Verdict, sent: dict[tuple[str, int], int], suffix: str, extra: dict[tuple[str, int], int]
 ) -> None:
-    ended = {
-        (row["topic"].removesuffix(f".{suffix}"), row["partition"]): row["ended"]
+    rows = {
+        (row["topic"].removesuffix(f".{suffix}"), row["partition"]): row
         for row in await sql(
-            "SELECT topic, partition, (written + duplicate + dead_lettered)::int AS ended FROM ingest_offsets"
+            "SELECT topic, partition, (written + duplicate + dead_lettered)::int AS ended, (next_offset - first_offset "
+            "- written - duplicate - dead_lettered - passed - moved)::int AS off FROM ingest_offsets"
         )
     }
-    for where in sorted(sent | ended):
-        wanted = sent.get(where, 0) + extra.get(where, 0)
-        if ended.get(where, 0) != wanted:
-            verdict._wrong(f"the account of {where} does not close: {ended.get(where, 0)} instead of {wanted}")
+    for where in sorted(sent | rows):
+        again = extra.get(where, 0)
+        wanted = sent.get(where, 0) + again
+        ended, off = (rows[where]["ended"], rows[where]["off"]) if where in rows else (0, 0)
+        if ended != wanted:
+            verdict._wrong(f"the account of {where} does not close: {ended} instead of {wanted}")
+        if off != -again:  # what was moved by hand is not in the row's own account, and must be seen in it
+            verdict._wrong(f"the row of {where} is {off} offsets from where its account leads, instead of {-again}")
