@@ -1,6 +1,7 @@
 """The command line: ``ingest run``, and what an operator needs beside it.
 
-Exit codes: 0 done, 2 settings, 3 schema, 4 fatal. An error is one line on stderr that says what, where, what to do.
+Exit codes: 0 done, 1 ``reconcile`` found something, 2 settings, 3 schema, 4 fatal. An error is one line on stderr that
+says what, where, what to do.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ingest.local.commands import app as stack
 from ingest.local.demo import demo
 from ingest.local.sample_producer import sample
 from ingest.logs import configure_logs
+from ingest.offset_commands import offsets, reconcile
 from ingest.schema import SERVICE_TABLES, check_schema
 from ingest.settings import KafkaSettings, ServiceSettings, load_section, load_settings
 from ingest.topics import load_topics
@@ -42,6 +44,8 @@ app = typer.Typer(
 )
 letters = typer.Typer(help="Messages that could not be written.", no_args_is_help=True)
 app.add_typer(letters, name="dead-letters")
+app.add_typer(offsets, name="offsets")
+app.command()(reconcile)
 app.add_typer(stack, name="stack")
 timescale = typer.Typer(help="What the tables are in TimescaleDB.", no_args_is_help=True)
 app.add_typer(timescale, name="timescale")

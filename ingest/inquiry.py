@@ -1,0 +1,133 @@
+"""What a command asks the broker about a consumer group, without joining it.
+
+Partitions are named by ``(topic, partition)``. Every question raises FatalError when the broker refuses it, or has not
+answered after :data:`ingest.consumer.ASK_BROKER_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
+
+from ingest.command import asking_broker
+from ingest.consumer import ASK_BROKER_S, Committed
+from ingest.settings import KafkaSettings
+
+Place = tuple[str, int]
+_INACTIVE = frozenset({"Empty", "Dead"})
+_GROUP_ID_NOT_FOUND = 69
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Whether a consumer group has members just now."""
+
+    state: str
+    """Kafka's word: Empty, Dead (there is none), Stable, PreparingRebalance, CompletingRebalance."""
+    members: tuple[str, ...]
+    """Client ids with their hosts."""
+
+    @property
+    def active(self) -> bool:
+        return bool(self.members) or self.state not in _INACTIVE
+
+
+class Inquiry:
+    """Two clients that are connected; see :func:`inquire`."""
+
+    def __init__(self, group: str, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
+        self._group = group
+        self._admin = admin
+        self._consumer = consumer
+
+    async def partitions(self, topics: Iterable[str]) -> set[Place]:
+        """Every partition of those topics that exist."""
+        async with _answer():
+            # Asking for a topic by name would create it on a broker that creates topics by itself.
+            existing = sorted(set(topics) & set(await self._admin.list_topics()))
+            described = await self._admin.describe_topics(existing) if existing else []
+        return {(topic["topic"], each["partition"]) for topic in described for each in topic["partitions"]}
+
+    async def starts(self, places: Collection[Place]) -> dict[Place, int]:
+        """The first offset that the broker still holds."""
+        async with _answer():
+            return _by_place(await self._consumer.beginning_offsets(_wanted(places)) if places else {})
+
+    async def ends(self, places: Collection[Place]) -> dict[Place, int]:
+        """The log's end; with transactions, the first offset that is not decided yet."""
+        async with _answer():
+            return _by_place(await self._consumer.end_offsets(_wanted(places)) if places else {})
+
+    async def at(self, places: Collection[Place], milliseconds: int) -> dict[Place, int | None]:
+        """The first message whose Kafka timestamp (ms since 1970) is not earlier; None where there is none."""
+        async with _answer():
+            found = await self._consumer.offsets_for_times(dict.fromkeys(_wanted(places), milliseconds))
+        return {(each.topic, each.partition): None if hit is None else hit.offset for each, hit in found.items()}
+
+    async def committed(self, places: Collection[Place]) -> dict[Place, Committed]:
+        """What the group has committed, where it has."""
+        wanted = _wanted(places)
+        if not wanted:
+            return {}
+        async with _answer():
+            found = await self._admin.list_consumer_group_offsets(self._group, partitions=wanted)
+            if set(found) != set(wanted):
+                # The client drops the broker's error: an answer that lacks a partition is none, not "no offset".
+                raise KafkaError("it did not answer for every partition's committed offset")
+        return {
+            (each.topic, each.partition): Committed(offset.offset, offset.metadata)
+            for each, offset in found.items()
+            if offset.offset >= 0
+        }
+
+    async def group(self) -> Group:
+        """Whether the group is active."""
+        async with _answer():
+            (answer,) = await self._admin.describe_consumer_groups([self._group])
+            ((code, _, state, _, _, members, *_),) = answer.groups
+            if code == _GROUP_ID_NOT_FOUND:
+                return Group("Dead", ())
+            if code:
+                raise for_code(code)(f"about group {self._group}")
+        return Group(state, tuple(f"{client} on {host.removeprefix('/')}" for _, client, host, *_ in members))
+
+
+@asynccontextmanager
+async def inquire(settings: KafkaSettings) -> AsyncIterator[Inquiry]:
+    """Connects. Raises FatalError when no broker answers or the credentials are refused."""
+    client_id = "loom-ingest-command"
+    async with AsyncExitStack() as stack:
+        async with _answer():
+            admin = AIOKafkaAdminClient(**settings.client_options(), client_id=client_id)
+            stack.push_async_callback(admin.close)
+            await admin.start()
+            consumer = AIOKafkaConsumer(
+                **settings.client_options(),
+                client_id=client_id,
+                enable_auto_commit=False,
+                isolation_level="read_committed",  # its ends are those that the service reads to
+            )
+            stack.push_async_callback(consumer.stop)
+            await consumer.start()
+        yield Inquiry(settings.group_id, admin, consumer)
+
+
+@asynccontextmanager
+async def _answer() -> AsyncIterator[None]:
+    with asking_broker():
+        async with asyncio.timeout(ASK_BROKER_S):
+            yield
+
+
+def _wanted(places: Iterable[Place]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition) for topic, partition in sorted(places)]
+
+
+def _by_place(found: Mapping[TopicPartition, int]) -> dict[Place, int]:
+    return {(each.topic, each.partition): offset for each, offset in found.items()}
