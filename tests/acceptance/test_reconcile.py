@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import NewTopic, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from ingest.database import create_plain_engine
 from ingest.errors import FatalError
@@ -84,27 +84,6 @@ async def test_the_account_closes_over_all_that_a_partition_meets(system: System
     assert (after.returncode, after.stderr) == (0, ""), after.stdout
     assert rows_of(after.stdout)[name, 0] == ["0", "35", "7", "2", "7", "20", "71", "0", "closes"]
     assert "moved from 41 to 61: " in after.stdout
-
-
-async def test_offsets_that_compaction_took_are_passed(system: System) -> None:
-    name = system.topic(PLAIN)
-    async with kafka.admin(system.stack.kafka) as admin:
-        await admin.delete_topics([name])
-        await eventually(admin.list_topics, until=lambda names: name not in names)
-        compacted = {
-            "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001",
-            "max.compaction.lag.ms": "100", "delete.retention.ms": "0",
-        }  # fmt: skip
-        await admin.create_topics([NewTopic(name, 3, 1, topic_configs=compacted)])
-    service = system.service()
-    async with kafka.producer(system.stack.kafka) as producer:
-        for number in range(10):
-            body = messages.encode(messages.plain(f"m{number}"))
-            await producer.send_and_wait(name, body, key=b"one", partition=0)
-    await system.caught_up([PLAIN])
-    assert service.stop() == 0
-    found = await command(system, "reconcile", name)
-    assert (found.returncode, rows_of(found.stdout)[name, 0][-1]) == (0, "closes"), found.stdout
 
 
 async def test_a_row_that_was_moved_by_hand_is_found(system: System) -> None:
