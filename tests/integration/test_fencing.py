@@ -115,6 +115,7 @@ async def test_a_commit_without_answer_is_looked_up_and_written_once(
     assert (outcome.fenced, outcome.steps[0].written, outcome.steps[0].dead_lettered) == (set(), 2, 1)
     assert await plain.counts() == (2, 0, 1)
     assert len(await plain.rows("SELECT * FROM test_plain")) == 2
+    assert await plain.rows("SELECT kafka_offset FROM ingest_dead_letters") == [{"kafka_offset": 2}]
 
 
 async def test_two_that_start_on_an_empty_ledger_begin_at_one_offset(engine: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from ingest.dead_letters import decode_headers
 from ingest.decode import Decoder
@@ -22,6 +23,24 @@ async def test_rows_and_offset_move_together(table: Any) -> None:
     assert len(await gps.rows("SELECT * FROM device_sensor_gps_raw")) == 3
     (row,) = await gps.rows("SELECT * FROM ingest_offsets WHERE partition = 0")
     assert (row["next_offset"], row["last_offset"], row["written"]) == (3, 2, 3)
+
+
+async def test_a_transaction_that_fails_leaves_neither_rows_nor_dead_letters_nor_a_moved_offset(table: Any) -> None:
+    plain = await table(PLAIN)
+    async with plain.engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$"
+        )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON ingest_offsets FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+        )
+    with pytest.raises(DBAPIError, match="not now"):
+        await plain.write(messages.plain("a"), b"bad")
+    assert await plain.rows("SELECT * FROM test_plain") == []
+    assert await plain.rows("SELECT * FROM ingest_dead_letters") == []
+    assert await plain.rows("SELECT DISTINCT next_offset, last_offset FROM ingest_offsets") == [
+        {"next_offset": 0, "last_offset": None}
+    ]
 
 
 async def test_every_column_of_a_message_reaches_its_row(table: Any) -> None:
