@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ingest.delivery import Delivery, Interrupted
+from ingest.delivery import FAILURES_BEFORE_HALVING, Delivery, Interrupted
 from ingest.local.postgres import query
 from ingest.metrics import Metrics
 from ingest.topics import Topic
 from ingest.writer import Outcome, Work
 from tests.integration.conftest import GROUP, Table
 from tests.support import messages
-from tests.support.topics import ARCHIVED, LIKES, PLAIN
+from tests.support.topics import ARCHIVED, GPS, LIKES, PLAIN
 from tests.support.waiting import eventually
 
 
@@ -49,14 +49,19 @@ def impatient(database_url: str) -> str:
 
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN IF NEW.identity = 'slow' THEN PERFORM pg_sleep(5); END IF; RETURN NEW; END $$;
-CREATE TRIGGER slow BEFORE INSERT ON test_plain FOR EACH ROW EXECUTE FUNCTION slow();
+BEGIN PERFORM pg_sleep(TG_ARGV[0]::float); RETURN NEW; END $$;
 """
 
 
-async def slow_down(url: str) -> None:
+async def slow_down(
+    url: str, *, table: str = "test_plain", rows: str = "NEW.identity = 'slow'", seconds: float = 5
+) -> None:
+    """Each of these rows takes so long."""
     connection = await asyncpg.connect(url)
     await connection.execute(SLOW)
+    await connection.execute(
+        f"CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW WHEN ({rows}) EXECUTE FUNCTION slow('{seconds}')"
+    )
     await connection.close()
 
 
@@ -73,6 +78,20 @@ async def test_a_message_that_fails_while_its_neighbours_can_be_written_is_found
     assert (letter["kafka_offset"], letter["sqlstate"]) == (9, "57014")
     assert letter["attempts"] >= 6
     assert lane.delivery.status.state == "running"
+
+
+async def test_a_batch_that_is_too_slow_as_a_whole_is_halved_until_all_of_it_is_written(
+    impatient: str, engine: AsyncEngine, table: Any
+) -> None:
+    """No message is at fault; as one statement they take longer than it may."""
+    await slow_down(impatient, table="device_sensor_gps_raw", rows="true", seconds=0.02)
+    gps: Table = await table(GPS)
+    lane = Lane(engine, GPS)
+    await asyncio.wait_for(lane.start(gps.work([messages.gps(number) for number in range(24)])), 60)
+    assert await gps.counts() == (24, 0, 0)
+    assert [outcome.steps[0].written for outcome in lane.outcomes] != [24]
+    assert [outcome.steps[0].next_offset for outcome in lane.outcomes][-1] == 24
+    assert await lane.failures() >= FAILURES_BEFORE_HALVING
 
 
 async def test_a_lone_message_that_times_out_is_never_given_up(impatient: str, engine: AsyncEngine, table: Any) -> None:

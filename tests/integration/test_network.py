@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from ingest import database
 from ingest.database import Failure, classify, create_engine
 from ingest.delivery import FAILURES_BEFORE_HALVING, Delivery
 from ingest.metrics import Metrics
+from ingest.retry import MAX_WAIT_S
 from ingest.settings import DatabaseSettings
 from ingest.writer import Outcome, UnansweredCommit
 from tests.integration.conftest import GROUP, Table
@@ -71,6 +73,7 @@ async def test_a_commit_that_nobody_answers_is_given_up_and_looked_up(
     assert (outcome.fenced, outcome.steps[0].written, outcome.steps[0].dead_lettered) == (set(), 2, 1)
     assert await plain.counts() == (2, 0, 1)
     assert len(await plain.rows("SELECT * FROM test_plain")) == 2
+    assert await plain.rows("SELECT kafka_offset FROM ingest_dead_letters") == [{"kafka_offset": 2}]
     # The others of the pool went the same way: they are not tried in turn.
     assert not set(idle) & set(await backends(remote, 3))
 
@@ -93,6 +96,27 @@ async def test_an_outage_that_has_just_ended_halves_no_batch(remote: AsyncEngine
     to_database.heal()
     await asyncio.wait_for(delivering, 60)
     assert [outcome.steps[0].written for outcome in outcomes] == [8]
+
+
+async def test_an_outage_is_said_once_and_its_end_once_however_many_attempts(
+    remote: AsyncEngine, to_database: proxy.Proxy
+) -> None:
+    plain = await Table(remote, PLAIN).begin()
+    metrics = Metrics()
+    delivery = Delivery(remote, GROUP, PLAIN, metrics=metrics, on_outcome=lambda outcome: None)
+    failed = {"topic": PLAIN.name, "failure": "transient"}
+
+    async def failures() -> float:
+        return metrics.registry.get_sample_value("ingest_write_failures_total", failed) or 0
+
+    to_database.cut()
+    with capture_logs() as log:
+        delivering = asyncio.create_task(delivery.deliver(plain.work([messages.plain("a")]), lambda work: work))
+        await eventually(failures, until=lambda count: count >= 4, within_s=30)
+        to_database.heal()
+        await asyncio.wait_for(delivering, 60)
+    assert [line["event"] for line in log] == ["can't write; trying again until it succeeds", "writing again"]
+    assert await plain.counts() == (1, 0, 0)
 
 
 @pytest.mark.parametrize("statement", [b"BEGIN", b"ROLLBACK;"])
@@ -157,3 +181,11 @@ async def test_a_vanished_database_is_noticed_by_our_own_kernel(engine: AsyncEng
         }
     assert bool(found.pop("SO_KEEPALIVE"))
     assert found == {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+
+
+def test_an_outcome_that_is_unknown_is_read_from_the_ledger_within_a_minute() -> None:
+    """By the limits as they are; the test of an unanswered commit is less patient."""
+    idle_s = int(database.SERVER_SETTINGS["idle_in_transaction_session_timeout"]) / 1000
+    assert idle_s < database.CONTROL_TIMEOUT_S  # a backend that COMMIT never reached is gone when it is given up
+    assert "'20000'" in database._SET_LOCK_TIMEOUT  # else the next attempt waits so long for its locks
+    assert database.CONTROL_TIMEOUT_S + MAX_WAIT_S + 20 < 60
