@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
-from tests.acceptance.conftest import System
-from tests.support import messages, proxy
+import asyncpg
+import psutil
+from aiokafka import TopicPartition
+
+from tests.acceptance.conftest import PARTITIONS, System
+from tests.support import kafka, messages, proxy
 from tests.support.database import ROOT
 from tests.support.topics import EMOTIONS, GPS, PLAIN
 from tests.support.waiting import eventually
+
+BATCH, POLL = 100, 50
 
 
 async def test_a_topic_whose_table_is_gone_stops_alone_and_goes_on_by_itself(system: System) -> None:
@@ -29,6 +36,54 @@ async def test_a_topic_whose_table_is_gone_stops_alone_and_goes_on_by_itself(sys
     await system.sql("ALTER TABLE elsewhere RENAME TO device_sensor_gps_raw")
     await system.caught_up([GPS])  # within 30 s, when it tries again
     assert await system.account(GPS) == (50, 0, 0)
+    assert await system.sql("SELECT * FROM ingest_dead_letters") == []
+
+
+async def test_a_lane_in_trouble_keeps_no_more_than_its_batches_and_holds_back_only_itself(system: System) -> None:
+    database = urlsplit(system.database_url).path[1:]
+    await system.sql(f"ALTER DATABASE {database} SET statement_timeout = '1s'")  # or a lock is waited for 20 s
+    service = system.service(
+        LOOM_KAFKA_BATCH_SIZE="50",
+        LOOM_KAFKA_MAX_POLL_RECORDS=str(POLL),
+        LOOM_BATCH_MAX_MESSAGES=str(BATCH),
+        LOOM_KAFKA_MAX_PARTITION_FETCH_BYTES="262144",
+    )
+    await system.produce(PLAIN, [messages.plain(f"a{number}") for number in range(30)])
+    await system.caught_up([PLAIN])
+    process, topic = psutil.Process(service.process.pid), system.topic(PLAIN)
+    before = process.memory_info().rss
+    migration = await asyncpg.connect(system.database_url)
+    async with migration.transaction():
+        await migration.execute("LOCK TABLE test_plain IN ACCESS EXCLUSIVE MODE")
+        await system.produce(PLAIN, [messages.plain(f"b{number}" + "x" * 20_000) for number in range(4_000)])
+        service.wait_until_said("can't write")
+        await system.produce(GPS, [messages.gps(number) for number in range(200)])
+        await system.caught_up([GPS])
+
+        async def failures() -> float:
+            return service.metric("ingest_write_failures_total", topic=topic, failure="transient")
+
+        async def committed(of: str) -> int:
+            """What a lag tool sees: the sum over the partitions."""
+            wanted = [TopicPartition(of, number) for number in range(PARTITIONS)]
+            async with kafka.admin(system.stack.kafka) as admin:
+                found = await admin.list_consumer_group_offsets(system.group, partitions=wanted)
+            return sum(max(each.offset, 0) for each in found.values())
+
+        await eventually(failures, until=lambda count: count >= 4)
+        await eventually(lambda: committed(system.topic(GPS)), until=lambda offset: offset == 200)
+        assert await committed(topic) == 30  # what is read is not committed before it is written
+        # One batch is being written, one is full, and each may be over by one poll.
+        assert BATCH <= service.metric("ingest_messages_buffered", topic=topic) <= 2 * (BATCH + POLL)
+        assert process.memory_info().rss - before < 30 * 2**20  # of the backlog's 80 MB
+        status, body = service.page("/readyz")
+        assert (status, json.loads(body)["degraded"][topic].partition(":")[0]) == (200, "retrying")
+        assert service.page("/healthz")[0] == 200
+        assert len(service.said("can't write")) == 1
+        assert len(service.said("partitions assigned")) == 1
+    await migration.close()
+    await system.caught_up([PLAIN])
+    assert await system.account(PLAIN) == (4_030, 0, 0)
     assert await system.sql("SELECT * FROM ingest_dead_letters") == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
@@ -46,6 +47,25 @@ async def test_a_lost_ledger_stops_the_topic_with_an_error_that_says_so(system: 
     await system.caught_up([GPS])
     assert len(await system.plain_identities()) == 30
     assert system.topic(PLAIN) in json.loads(second.page("/readyz")[1])["degraded"]
+
+
+async def test_offsets_committed_from_another_databases_ledger_stop_the_topic(system: System) -> None:
+    """As when LOOM_DATABASE_URL names another one than before: beginning anew would repeat everything there."""
+    await system.produce(PLAIN, plain("a", 30))
+    other = str(uuid4())
+    wanted = TopicPartition(system.topic(PLAIN), 1)
+    former = AIOKafkaConsumer(bootstrap_servers=system.stack.kafka, group_id=system.group, enable_auto_commit=False)
+    await former.start()
+    former.assign([wanted])
+    await former.commit({wanted: (10, f"loom-ledger:{other}")})
+    await former.stop()
+    service = system.service()
+    said = service.wait_until_said("partition not read")
+    assert f"committed from the ledger of database {other}" in said["reason"]
+    await system.produce(GPS, [messages.gps(number) for number in range(10)])
+    await system.caught_up([GPS])
+    assert await system.sql("SELECT 1 FROM ingest_offsets WHERE topic = $1", system.topic(PLAIN)) == []
+    assert await system.plain_identities() == {}
 
 
 async def test_a_former_systems_committed_offsets_are_adopted(system: System) -> None:
