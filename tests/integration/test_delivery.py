@@ -138,11 +138,13 @@ async def test_a_lock_on_one_row_never_makes_a_dead_letter(impatient: str, engin
 
 
 async def test_a_deadlock_never_becomes_a_dead_letter(database_url: str, engine: AsyncEngine, table: Any) -> None:
-    """Somebody else takes the rows against the order of their keys."""
+    """A message that fills two rows, and somebody else who takes them in the other order."""
     likes: Table = await table(LIKES)
-    await likes.write(messages.like("a", 1), messages.like("b", 1))
-    lane = Lane(engine, LIKES)
-    other, take = await asyncpg.connect(database_url), "UPDATE twitter_likes_with_embeddings SET author_name = 'x'"
+    archived: Table = await table(ARCHIVED)
+    await likes.write(messages.like("w", 1))
+    await archived.write(messages.archived("w", 1))
+    lane = Lane(engine, ARCHIVED)
+    other = await asyncpg.connect(database_url)
 
     async def waiting() -> bool:
         found = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -150,14 +152,14 @@ async def test_a_deadlock_never_becomes_a_dead_letter(database_url: str, engine:
 
     async with other.transaction():
         await other.execute("SET LOCAL deadlock_timeout = '10min'")  # never the one that is sacrificed
-        await other.execute(f"{take} WHERE tweet_id = 'b'")
-        delivering = lane.start(likes.work([messages.like("a", 2), messages.like("b", 2)]))
+        await other.execute("SELECT 1 FROM twitter_likes_with_embeddings FOR UPDATE")
+        delivering = lane.start(archived.work([messages.archived("w", 2)]))
         await eventually(waiting)
-        await asyncio.wait_for(other.execute(f"{take} WHERE tweet_id = 'a'"), 30)
+        await asyncio.wait_for(other.execute("SELECT 1 FROM twitter_extraction_results FOR UPDATE"), 30)
     await other.close()
     await asyncio.wait_for(delivering, 30)
-    assert await likes.rows("SELECT sqlstate FROM ingest_dead_letters") == []
-    assert await likes.counts() == (4, 0, 0)
+    assert await archived.rows("SELECT sqlstate FROM ingest_dead_letters") == []
+    assert await archived.counts() == (2, 0, 0)
     assert await lane.failures() >= 1  # it was a deadlock
 
 
