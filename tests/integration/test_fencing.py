@@ -129,6 +129,19 @@ async def test_two_that_start_on_an_empty_ledger_begin_at_one_offset(engine: Any
 
     first, second = await asyncio.gather(begin(3), begin(7))
     assert first == second
+    assert first in (3, 7)
+
+
+async def test_one_that_looked_at_the_empty_ledger_and_comes_late_leaves_the_row_as_it_is(table: Any) -> None:
+    """The other has written meanwhile."""
+    plain = await table(PLAIN)
+    await plain.write(messages.plain("a"), messages.plain("b"))
+    async with plain.engine.begin() as connection:
+        await ledger.create(connection, GROUP, PLAIN.name, {0: 0, 1: 7, 2: 5})
+        found = await ledger.read_all(connection, GROUP, [PLAIN.name])
+    assert found == {(PLAIN.name, 0): 2, (PLAIN.name, 1): 0, (PLAIN.name, 2): 5}
+    (row,) = await plain.rows("SELECT written, last_offset FROM ingest_offsets WHERE partition = 0")
+    assert row == {"written": 2, "last_offset": 1}
 
 
 async def test_reading_a_row_waits_for_whoever_is_moving_it(table: Any) -> None:
