@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +14,14 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest import standing
 from ingest.database import create_plain_engine
 from ingest.errors import FatalError
-from ingest.inquiry import inquire
-from ingest.offsets import carry_out, plan, refuse_active
+from ingest.inquiry import Inquiry, inquire
+from ingest.offsets import Target, carry_out, plan, refuse_active
+from ingest.reconcile import closes, judge
 from ingest.settings import KafkaSettings
 from tests.acceptance.conftest import System
 from tests.acceptance.test_commands import ingest
@@ -29,6 +34,30 @@ from tests.support.waiting import eventually
 async def command(system: System, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     environment = service_environment(system.stack, system.database_url, system.suffix, **changes)
     return await asyncio.to_thread(ingest, environment, *arguments)
+
+
+@asynccontextmanager
+async def asking(system: System) -> AsyncIterator[tuple[AsyncEngine, Inquiry]]:
+    """What a command asks with, without the start of a process for each."""
+    engine = create_plain_engine(system.database_url, application_name="asking")
+    try:
+        async with inquire(kafka_settings(system)) as inquiry:
+            yield engine, inquiry
+    finally:
+        await engine.dispose()
+
+
+def kafka_settings(system: System) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=system.stack.kafka, group_id=system.group)
+
+
+async def said(system: System, topic: Any) -> tuple[dict[int, str], list[str]]:
+    """Partition → how its account is, and the findings and notes about the topic."""
+    async with asking(system) as (engine, inquiry):
+        database_id, found = await standing.read(engine, inquiry, system.group, [system.topic(topic)])
+    remarks = judge(found, kafka_settings(system), database_id)
+    accounts = {each.partition: closes(each.row) for each in found if each.row is not None}
+    return accounts, [f"{'FOUND' if each.finding else 'note'} {each.partition}: {each.text}" for each in remarks]
 
 
 def rows_of(output: str) -> dict[tuple[str, int], list[str]]:
@@ -76,9 +105,10 @@ async def test_the_account_closes_over_all_that_a_partition_meets(system: System
     await system.produce(GPS, [messages.gps(number) for number in range(100, 130)], partition=0)
     async with kafka.admin(system.stack.kafka) as admin:
         await admin.delete_records({TopicPartition(name, 0): RecordsToDelete(before_offset=61)})
-    gap = await command(system, "reconcile", name)
-    assert gap.returncode == 1
-    assert "offsets 41 to 60 are gone from the broker and were not read. Nothing is read until you decide" in gap.stdout
+    _, remarks = await said(system, GPS)
+    assert remarks == [
+        "FOUND 0: offsets 41 to 60 are gone from the broker and were not read. Nothing is read until you decide"
+    ]
     await stopped_after(system, GPS, LOOM_KAFKA_ON_MISSING_OFFSETS="earliest")
     after = await command(system, "reconcile", name)
     assert (after.returncode, after.stderr) == (0, ""), after.stdout
@@ -94,49 +124,48 @@ async def test_a_row_that_was_moved_by_hand_is_found(system: System) -> None:
     found = await command(system, "reconcile")
     assert found.returncode == 1
     assert rows_of(found.stdout)[name, 0][-3:] == ["30", "20", "-20"]
-    (said,) = [line for line in found.stdout.splitlines() if "FOUND" in line]
-    assert "the account does not close: next offset 30 is 20 short of 50" in said
+    (line,) = [line for line in found.stdout.splitlines() if "FOUND" in line]
+    assert "the account does not close: next offset 30 is 20 short of 50" in line
     assert "1 finding" in found.stdout.splitlines()[-1]
 
 
 async def test_dead_letters_are_compared_with_the_ledgers_count(system: System) -> None:
-    name = system.topic(GPS)
     await system.produce(GPS, [b"bad", b"worse", messages.gps(1)], partition=0)
     await stopped_after(system, GPS)
     columns = "consumer_group, topic, partition, kafka_offset, kafka_timestamp, stage, reason, error, attempts"
     letter = f"INSERT INTO ingest_dead_letters ({columns}) SELECT {columns} FROM ingest_dead_letters"  # noqa: S608
     await system.sql(f"{letter} WHERE kafka_offset = 0")
-    found = await command(system, "reconcile", name)
-    assert found.returncode == 1
-    assert "more dead letters, 3, than the ledger counted, 2" in found.stdout
-    assert "offset 0 became a dead letter more often than it was read" in found.stdout
+    _, remarks = await said(system, GPS)
+    assert remarks == [
+        "FOUND 0: there are more dead letters, 3, than the ledger counted, 2",
+        "FOUND 0: offset 0 became a dead letter more often than it was read",
+    ]
     await system.sql("DELETE FROM ingest_dead_letters WHERE kafka_offset = 0")
-    deleted = await command(system, "reconcile", name)
-    assert deleted.returncode == 0
-    assert "note  partition 0: 1 of 2 dead letters were deleted" in deleted.stdout
+    _, remarks = await said(system, GPS)
+    assert remarks == ["note 0: 1 of 2 dead letters were deleted"]
 
 
 async def test_what_is_not_begun_lost_or_without_a_broker_is_said(system: System) -> None:
     name = system.topic(PLAIN)
     await system.produce(PLAIN, plain("a", range(10)), partition=0)
-    fresh = await command(system, "reconcile", name)
-    assert fresh.returncode == 0
-    assert "note  partition 0: not begun; reading begins at offset 0, its earliest" in fresh.stdout
+    accounts, remarks = await said(system, PLAIN)
+    assert (accounts, remarks[0]) == ({}, "note 0: not begun; reading begins at offset 0, its earliest")
     await stopped_after(system, PLAIN)
     await system.sql("DELETE FROM ingest_offsets WHERE topic = $1 AND partition = 0", name)
-    lost = await command(system, "reconcile", name)
-    assert (lost.returncode, "The ledger is lost, or this is another database" in lost.stdout) == (1, True)
     await system.sql("UPDATE ingest_offsets SET first_offset = NULL WHERE topic = $1 AND partition = 1", name)
-    old = await command(system, "offsets", "set", f"{name}:0", "--to-offset", "10", "--execute")
-    assert (old.returncode, old.stderr) == (0, "")
-    before = await command(system, "reconcile", name)
-    assert (before.returncode, "2 of 2 accounts close, 1 can't be judged" in before.stdout) == (0, True), before.stdout
+    accounts, (lost, old) = await said(system, PLAIN)
+    assert accounts == {1: "unknown", 2: "closes"}
+    assert lost.startswith("FOUND 0: nothing is read: offset 10 was committed from the ledger of database ")
+    assert old.startswith("note 1: its row is from before accounts")
+    restored = await command(system, "offsets", "set", f"{name}:0", "--to-offset", "10", "--execute")
+    assert (restored.returncode, restored.stderr) == (0, "")
+    again = await command(system, "reconcile", name)
+    assert (again.returncode, "2 of 2 accounts close, 1 can't be judged" in again.stdout) == (0, True), again.stdout
     async with kafka.admin(system.stack.kafka) as admin:
         await admin.delete_topics([name])
         await eventually(admin.list_topics, until=lambda names: name not in names)
-    gone = await command(system, "reconcile", name)
-    assert gone.returncode == 1
-    assert "partition 0: the broker has no such partition, and the ledger stands at 10 in it" in gone.stdout
+    _, remarks = await said(system, PLAIN)
+    assert remarks[0] == "FOUND 0: the broker has no such partition, and the ledger stands at 10 in it"
 
 
 async def test_offsets_are_not_set_while_a_process_of_the_group_runs(system: System) -> None:
@@ -168,15 +197,15 @@ async def test_a_rewind_brings_duplicates_where_there_is_a_key_and_closes(system
     assert (done.returncode, "done in group" in done.stdout) == (0, True)
     shown = await command(system, "offsets", "show", name)
     assert rows_of(shown.stdout)[name, 0][:5] == ["20", "11", "0", "31", "31"]
-    ahead = await command(system, "reconcile", name)
-    assert (ahead.returncode, "committed offset 31 is ahead of the ledger" in ahead.stdout) == (0, True), ahead.stdout
+    _, (ahead, moved) = await said(system, GPS)
+    assert ahead.startswith("note 0: committed offset 31 is ahead of the ledger")
+    assert moved.endswith("moved from 31 to 20: set from 31 to 20 by `ingest offsets set`")
     await stopped_after(system, GPS)
     assert await system.account(GPS) == (30, 10, 2)
     # The bad message is a dead letter once more: it was read again.
     after = await command(system, "reconcile", name)
     assert (after.returncode, after.stderr) == (0, ""), after.stdout
     assert rows_of(after.stdout)[name, 0] == ["0", "30", "10", "2", "0", "-11", "31", "0", "closes"]
-    assert "moved from 31 to 20: set from 31 to 20 by `ingest offsets set`" in after.stdout
 
 
 async def test_offsets_are_set_forward_to_a_time_and_to_either_end(system: System) -> None:
@@ -189,28 +218,27 @@ async def test_offsets_are_set_forward_to_a_time_and_to_either_end(system: Syste
             await producer.send(name, body, partition=0, timestamp_ms=time_ms)
         await producer.flush()
     await stopped_after(system, PLAIN)
-    at = (begin + timedelta(seconds=12)).isoformat()
 
-    async def set_to(*target: str) -> str:
-        done = await command(system, "offsets", "set", name, *target, "--execute")
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
+    async def set_to(target: Target) -> list[tuple[int | None, int]]:
+        async with asking(system) as (engine, inquiry):
+            steps = await plan(engine, inquiry, system.group, name, None, target)
+            await carry_out(engine, inquiry, system.group, name, steps)
+            with pytest.raises(FatalError, match="has moved since it was read; nothing was changed"):
+                await carry_out(engine, inquiry, system.group, name, steps)
+        return [(step.from_offset, step.to_offset) for step in steps]
 
-    assert f"{name}:0  20 → 12: offsets 12 to 19 are read again: its rows are written once more" in await set_to(
-        "--to-datetime", at
-    )
-    assert f"{name}:0  12 → 20: offsets 12 to 19 are never read" in await set_to("--to-datetime", "2099-01-01T00:00Z")
-    assert f"{name}:0  20 → 0: offsets 0 to 19 are read again" in await set_to("--to-earliest")
-    said = await set_to("--to-latest")
-    assert f"{name}:0  0 → 20: offsets 0 to 19 are never read" in said
-    assert f"{name}:1  stands at 0 already" in said
+    assert await set_to(begin + timedelta(seconds=12)) == [(20, 12), (0, 0), (0, 0)]
+    assert await set_to(begin + timedelta(days=9)) == [(12, 20), (0, 0), (0, 0)]
+    assert await set_to("earliest") == [(20, 0), (0, 0), (0, 0)]
+    assert await set_to("latest") == [(0, 20), (0, 0), (0, 0)]
     gaps = await system.sql("SELECT partition, from_offset, to_offset FROM ingest_offset_gaps ORDER BY id")
     assert [tuple(gap.values()) for gap in gaps] == [(0, 20, 12), (0, 12, 20), (0, 20, 0), (0, 0, 20)]
     await system.produce(PLAIN, plain("next", range(1)), partition=0)
     await stopped_after(system, PLAIN)
     assert await system.account(PLAIN) == (21, 0, 0)
-    after = await command(system, "reconcile", name)
-    assert rows_of(after.stdout)[name, 0] == ["0", "21", "0", "0", "0", "0", "21", "0", "closes"]
+    accounts, remarks = await said(system, PLAIN)
+    assert accounts == dict.fromkeys(range(3), "closes")
+    assert [remark.startswith("note 0: ") for remark in remarks] == [True] * 4
 
 
 async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_it(system: System) -> None:
@@ -218,19 +246,17 @@ async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_
     name, group = system.topic(PLAIN), system.group
     await system.produce(PLAIN, plain("a", range(20)), partition=0)
     await stopped_after(system, PLAIN)
-    settings = KafkaSettings(bootstrap_servers=system.stack.kafka, group_id=group)
-    engine = create_plain_engine(system.database_url, application_name="setting")
     holder = await asyncpg.connect(system.database_url)
     member = AIOKafkaConsumer(name, bootstrap_servers=system.stack.kafka, group_id=group, enable_auto_commit=False)
     try:
-        async with inquire(settings) as inquiry:
+        async with asking(system) as (engine, inquiry):
             steps = await plan(engine, inquiry, group, name, 0, 5)
             await refuse_active(inquiry, group)
             holding = holder.transaction()
             await holding.start()
             await holder.execute("SELECT 1 FROM ingest_offsets FOR UPDATE")
             setting = asyncio.create_task(carry_out(engine, inquiry, group, name, steps))
-            waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'setting' AND wait_event_type = 'Lock'"
+            waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'asking' AND wait_event_type = 'Lock'"
             await eventually(lambda: system.sql(waits))
             await member.start()
             await eventually(inquiry.group, until=lambda found: found.active)
@@ -240,7 +266,6 @@ async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_
     finally:
         await member.stop()
         await holder.close()
-        await engine.dispose()
     (row,) = await system.sql("SELECT next_offset FROM ingest_offsets WHERE topic = $1 AND partition = 0", name)
     assert row["next_offset"] == 20
     assert await system.sql("SELECT 1 FROM ingest_offset_gaps") == []
@@ -249,13 +274,13 @@ async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_
 async def test_what_the_broker_does_not_have_gets_one_line_and_changes_nothing(system: System) -> None:
     name = system.topic(PLAIN)
     await system.produce(PLAIN, plain("a", range(5)), partition=0)
-    for place, offset, said in (
-        (f"{name}:9", "0", f"the broker has no partition 9 of {name}"),
-        (f"{name}:0", "6", f"offset 6 of {name} is not on the broker: partition 0 holds 0 to 5"),
-    ):
-        refused = await command(system, "offsets", "set", place, "--to-offset", offset, "--execute")
-        assert (refused.returncode, said in refused.stderr) == (4, True), refused.stderr
-        assert len(refused.stderr.splitlines()) == 1
+    async with asking(system) as (engine, inquiry):
+        with pytest.raises(FatalError, match=f"the broker has no partition 9 of {name}"):
+            await plan(engine, inquiry, system.group, name, 9, 0)
+    refused = await command(system, "offsets", "set", f"{name}:0", "--to-offset", "6", "--execute")
+    assert refused.returncode == 4
+    assert f"offset 6 of {name} is not on the broker: partition 0 holds 0 to 5" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
     assert await system.sql("SELECT 1 FROM ingest_offsets") == []
     away = await command(system, "reconcile", LOOM_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (away.returncode, "is LOOM_KAFKA_BOOTSTRAP_SERVERS right" in away.stderr) == (4, True)
