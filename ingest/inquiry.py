@@ -7,19 +7,23 @@ answered after :data:`ingest.consumer.ASK_BROKER_S`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
+from aiokafka.structs import OffsetAndMetadata
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from ingest.command import asking_broker
 from ingest.consumer import ASK_BROKER_S, Committed
 from ingest.settings import KafkaSettings
 
 Place = tuple[str, int]
+Result = TypeVar("Result")
 _INACTIVE = frozenset({"Empty", "Dead"})
 _GROUP_ID_NOT_FOUND = 69
 
@@ -75,11 +79,16 @@ class Inquiry:
         wanted = _wanted(places)
         if not wanted:
             return {}
-        async with _answer():
+
+        async def ask() -> dict[TopicPartition, OffsetAndMetadata]:
+            found: dict[TopicPartition, OffsetAndMetadata]
             found = await self._admin.list_consumer_group_offsets(self._group, partitions=wanted)
             if set(found) != set(wanted):
                 # The client drops the broker's error: an answer that lacks a partition is none, not "no offset".
-                raise KafkaError("it did not answer for every partition's committed offset")
+                raise GroupCoordinatorNotAvailableError("it did not answer for every partition's committed offset")
+            return found
+
+        found = await _of_coordinator(ask)
         return {
             (each.topic, each.partition): Committed(offset.offset, offset.metadata)
             for each, offset in found.items()
@@ -88,14 +97,17 @@ class Inquiry:
 
     async def group(self) -> Group:
         """Whether the group is active."""
-        async with _answer():
+
+        async def ask() -> Group:
             (answer,) = await self._admin.describe_consumer_groups([self._group])
             ((code, _, state, _, _, members, *_),) = answer.groups
             if code == _GROUP_ID_NOT_FOUND:
                 return Group("Dead", ())
             if code:
                 raise for_code(code)(f"about group {self._group}")
-        return Group(state, tuple(f"{client} on {host.removeprefix('/')}" for _, client, host, *_ in members))
+            return Group(state, tuple(f"{client} on {host.removeprefix('/')}" for _, client, host, *_ in members))
+
+        return await _of_coordinator(ask)
 
 
 @asynccontextmanager
@@ -123,6 +135,18 @@ async def _answer() -> AsyncIterator[None]:
     with asking_broker():
         async with asyncio.timeout(ASK_BROKER_S):
             yield
+
+
+async def _of_coordinator(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """Asks again where the group has no coordinator for the moment: the first question about any group makes them."""
+    again = AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaError) and error.retriable),
+        wait=wait_fixed(0.2),
+        stop=stop_after_delay(ASK_BROKER_S / 2),
+        reraise=True,
+    )
+    async with _answer():
+        return await again(ask)
 
 
 def _wanted(places: Iterable[Place]) -> list[TopicPartition]:
