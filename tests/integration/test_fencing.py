@@ -15,12 +15,23 @@ from ingest.writer import Span, UnansweredCommit, Work
 from tests.integration.conftest import GROUP
 from tests.support import messages
 from tests.support.topics import GPS, PLAIN
+from tests.support.waiting import eventually
 
 
 async def test_two_writers_of_one_partition_cannot_both_write_it(table: Any) -> None:
     plain = await table(PLAIN)
     work = plain.work([messages.plain("a"), messages.plain("b")])
-    outcomes = await asyncio.gather(plain.writer.write(work, plain.fuse), plain.writer.write(work, plain.fuse))
+
+    async def waiting() -> int:
+        found = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return len(await plain.rows(found))
+
+    async with plain.engine.connect() as gate:
+        await gate.execute(text("SELECT 1 FROM ingest_offsets FOR UPDATE"))
+        writing = asyncio.gather(plain.writer.write(work, plain.fuse), plain.writer.write(work, plain.fuse))
+        await eventually(waiting, until=lambda count: count == 2)  # both have begun before either can go on
+        await gate.rollback()
+        outcomes = await writing
     assert sorted(len(outcome.fenced) for outcome in outcomes) == [0, 1]
     assert len(await plain.rows("SELECT * FROM test_plain")) == 2
     assert await plain.counts() == (2, 0, 0)

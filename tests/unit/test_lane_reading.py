@@ -1,16 +1,18 @@
-"""What a lane does with an answer that was asked for before its partition was assigned anew."""
+"""What a lane keeps of what the broker hands it: what comes next, once, whatever was asked for before."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from ingest.batch import BatchPolicy
 from ingest.database import create_engine
 from ingest.decode import Decoder, TimestampLimits
 from ingest.lane import Lane
+from ingest.ledger import LastRecord
 from ingest.metrics import Metrics
 from ingest.settings import DatabaseSettings
 from tests.support import messages
@@ -45,9 +47,8 @@ class LateBroker:
         return True
 
 
-async def test_an_answer_that_outlives_its_assignment_swallows_nothing_of_the_next_one() -> None:
-    broker = LateBroker()
-    lane = Lane(
+def lane_of(broker: LateBroker) -> Lane:
+    return Lane(
         PLAIN,
         engine=create_engine(DatabaseSettings(url="postgresql://nobody:x@127.0.0.1:1/none"), application_name="test"),
         broker=broker,
@@ -59,31 +60,58 @@ async def test_an_answer_that_outlives_its_assignment_swallows_nothing_of_the_ne
         on_written=lambda *_: None,
     )
 
-    def assign(offset: int) -> None:
-        """A new assignment, and what the writing task does with it: it seeks to where the ledger stands."""
-        lane.assign([0])
-        (partition,) = lane.partitions
-        partition.next_offset = partition.taken = partition.tail = offset
-        broker.seek(PLAIN.name, 0, offset)
-        partition.phase = "reading"
 
-    assign(0)
-    reading = asyncio.create_task(lane.read())
+def assign(lane: Lane, broker: LateBroker, offset: int, *, compare: bool = False) -> None:
+    """A new assignment, and what the writing task does with it: it seeks to where the ledger stands, or to the last
+    message before, which is to be compared."""
+    lane.assign([0])
+    (partition,) = lane.partitions
+    partition.next_offset = partition.taken = partition.tail = offset
+    if compare:
+        partition.verify = LastRecord.of(LOG[offset - 1])
+    broker.seek(PLAIN.name, 0, offset - compare)
+    partition.phase = "reading"
+
+
+@asynccontextmanager
+async def reading(lane: Lane) -> AsyncIterator[None]:
+    task = asyncio.create_task(lane.read())
     try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def offsets_read(lane: Lane) -> list[int]:
+    """When the log's last message is there."""
+
+    async def found() -> list[int]:
+        return [item.message.offset for item in lane._batch.items]
+
+    return await eventually(found, until=lambda offsets: offsets[-1:] == [len(LOG) - 1])
+
+
+async def test_an_answer_that_outlives_its_assignment_swallows_nothing_of_the_next_one() -> None:
+    broker = LateBroker()
+    lane = lane_of(broker)
+    assign(lane, broker, 0)
+    async with reading(lane):
 
         async def asked() -> bool:
             return broker.asked == 1
 
         await eventually(asked)
-        assign(3)
+        assign(lane, broker, 3)
         broker.answer.set()
+        assert await offsets_read(lane) == list(range(3, len(LOG)))
 
-        async def read_all() -> bool:
-            return bool(lane._batch.items) and lane._batch.items[-1].message.offset == len(LOG) - 1
 
-        await eventually(read_all)
-        assert [item.message.offset for item in lane._batch.items] == list(range(3, len(LOG)))
-    finally:
-        reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+async def test_the_last_message_that_is_read_again_to_be_compared_is_not_written_again() -> None:
+    broker = LateBroker()
+    lane = lane_of(broker)
+    assign(lane, broker, 3, compare=True)
+    broker.answer.set()
+    async with reading(lane):
+        assert await offsets_read(lane) == list(range(3, len(LOG)))
