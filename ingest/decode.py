@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from ingest.records import Item, Message, Record, Rejection, Row, Stage
 from ingest.topics import Contract, Topic, Version
+from ingest.topics.fields import fields_validator
 
 MAX_ERRORS = 3
 """Faults of one message that its rejection names; the rest are counted."""
@@ -45,7 +46,11 @@ class Decoder:
         self._max_skew_s = limits.max_skew_s
         self._oldest = limits.oldest
         self._oldest_s = limits.oldest.timestamp()
-        self._to_rows = [_row_maker(topic.columns_of(write)) for write in topic.writes]
+        contract = self._newest.contract
+        self._fields_of = fields_validator(contract)
+        self._known = frozenset(contract.model_fields)
+        self._knows_parts = contract.unknown_fields.__func__ is not Contract.unknown_fields.__func__  # type: ignore[attr-defined]
+        self._to_rows = [_row_maker(topic.columns_of(write), self._known) for write in topic.writes]
 
     def __call__(self, message: Message) -> Item:
         try:
@@ -63,19 +68,34 @@ class Decoder:
         value = message.value
         if value is None:
             return _reject(message, "decode", "no_value", "the message has no value (a tombstone)")
+        if self._fields_of is not None:
+            try:
+                fields = self._fields_of(value)
+            except ValidationError:
+                pass  # the contract itself says what is wrong, or that it is an older version
+            else:
+                if fields["schema_version"] == self._newest.name:
+                    return self._record(message, value, fields, self._take_others(fields))
         try:
             contract = self._newest.contract.model_validate_json(value)
         except ValidationError as error:
             return self._reject_invalid(message, value, error)
         if contract.schema_version != self._newest.name:
-            lifted = self._lift(message, value, contract.schema_version)
-            if isinstance(lifted, Rejection):
-                return lifted
-            contract = lifted
-        return self._record(message, value, contract)
+            return self._lifted_record(message, value, contract.schema_version)
+        return self._record(message, value, contract.__dict__, tuple(contract.__pydantic_extra__ or ()))
 
-    def _record(self, message: Message, value: bytes, contract: Contract) -> Item:
-        seconds = contract.timestamp.timestamp()
+    def _take_others(self, fields: dict[str, Any]) -> tuple[str, ...]:
+        """Takes the fields that the contract doesn't know out of the others; returns their names."""
+        if len(fields) == len(self._known):
+            return ()
+        others = tuple([name for name in fields if name not in self._known])
+        for name in others:
+            del fields[name]
+        return others
+
+    def _record(self, message: Message, value: bytes, fields: dict[str, Any], others: tuple[str, ...]) -> Item:
+        timestamp: datetime = fields["timestamp"]
+        seconds = timestamp.timestamp()
         # -1: the producer gave the record no time, and the broker kept that.
         broker_s = message.timestamp / 1000 if message.timestamp >= 0 else self._clock()
         if seconds > broker_s + self._max_skew_s:
@@ -83,23 +103,30 @@ class Decoder:
                 message,
                 "timestamp",
                 "timestamp_ahead",
-                f"{contract.timestamp.isoformat()} is more than {self._max_skew_s:g} s ahead of the broker's time",
+                f"{timestamp.isoformat()} is more than {self._max_skew_s:g} s ahead of the broker's time",
             )
         if seconds < self._oldest_s:
             return self._reject_field(
                 message,
                 "timestamp",
                 "timestamp_too_old",
-                f"{contract.timestamp.isoformat()} is before {self._oldest.isoformat()}",
+                f"{timestamp.isoformat()} is before {self._oldest.isoformat()}",
             )
-        fields = contract.__dict__
         if b"\\u0000" in value:  # only then can a text hold a NUL; raw ones are no JSON
             for name, content in fields.items():
                 if _holds_nul(content):
                     return self._reject_field(
                         message, name, "nul_in_text", "the database can't hold a NUL character (\\u0000)"
                     )
-        return Record(message, tuple([make(fields) for make in self._to_rows]), contract.unknown_fields())
+        if others or self._knows_parts:
+            others = self._newest.contract.unknown_fields(fields, others)
+        return Record(message, tuple([make(fields) for make in self._to_rows]), others)
+
+    def _lifted_record(self, message: Message, value: bytes, name: str) -> Item:
+        lifted = self._lift(message, value, name)
+        if isinstance(lifted, Rejection):
+            return lifted
+        return self._record(message, value, lifted.__dict__, tuple(lifted.__pydantic_extra__ or ()))
 
     def _lift(self, message: Message, value: bytes, name: str) -> Contract | Rejection:
         """The newest contract's instance of a message in an older version."""
@@ -133,8 +160,7 @@ class Decoder:
             return _reject(message, "decode", reason, text, field_path)
         name = self._schema_version(value)
         if isinstance(name, str) and name != self._newest.name:
-            lifted = self._lift(message, value, name)
-            return lifted if isinstance(lifted, Rejection) else self._record(message, value, lifted)
+            return self._lifted_record(message, value, name)
         return self._reject_errors(message, self._newest, errors)
 
     def _schema_version(self, value: bytes) -> Any:
@@ -171,7 +197,9 @@ def _reject(message: Message, stage: Stage, reason: str, error: str, field_path:
     return Rejection(message=message, stage=stage, reason=reason, error=error, field_path=field_path)
 
 
-def _row_maker(columns: dict[str, str]) -> Callable[[dict[str, Any]], Row]:
+def _row_maker(columns: dict[str, str], fields: frozenset[str]) -> Callable[[dict[str, Any]], Row]:
+    if len(columns) == len(fields) and all(column == name for column, name in columns.items()):
+        return lambda fields: fields  # the fields are the row already
     pairs = tuple(columns.items())
 
     def make(fields: dict[str, Any]) -> Row:

@@ -37,9 +37,12 @@ class Message(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost each message more than all of its other bookkeeping
 class Record:
-    """A message that keeps its topic's contract, with the rows it becomes: one for each write of its topic."""
+    """A message that keeps its topic's contract, with the rows it becomes: one for each write of its topic.
+
+    Two rows may be one dict: nobody changes them.
+    """
 
     message: Message
     rows: tuple[Row, ...]

@@ -13,7 +13,7 @@ counted, an integer serves as a float.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
@@ -185,6 +185,8 @@ class Contract(BaseModel):
     """The message's own time. It may not lie far ahead of the broker's (``LOOM_MAX_CLOCK_SKEW``)."""
     schema_version: str = "v1"
 
-    def unknown_fields(self) -> tuple[str, ...]:
-        """Names of the message's fields that this contract doesn't know."""
-        return tuple(self.__pydantic_extra__) if self.__pydantic_extra__ else ()
+    @classmethod
+    def unknown_fields(cls, fields: Mapping[str, Any], others: Sequence[str]) -> tuple[str, ...]:
+        """Names of a message's fields that this contract doesn't know: ``others``, unless a contract keeps a field of
+        which it knows only parts. ``fields`` holds the values of those that it knows."""
+        return tuple(others)

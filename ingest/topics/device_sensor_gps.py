@@ -5,6 +5,7 @@ Older apps nest the values under ``data`` (``data.latitude``); both forms are va
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasPath, Field
@@ -35,12 +36,10 @@ class GpsReading(contract.Contract):
     data: Any = None
     """The nested form as it came, to see what else was in it."""
 
-    def unknown_fields(self) -> tuple[str, ...]:
-        if self.data is None:
-            return super().unknown_fields()
-        nested = self.data if isinstance(self.data, dict) else {}
-        known = type(self).model_fields
-        return (*super().unknown_fields(), *(f"data.{name}" for name in nested if name not in known))
+    @classmethod
+    def unknown_fields(cls, fields: Mapping[str, Any], others: Sequence[str]) -> tuple[str, ...]:
+        nested = fields["data"] if isinstance(fields["data"], dict) else {}
+        return (*others, *(f"data.{name}" for name in nested if name not in cls.model_fields))
 
 
 KEY = ("device_id", "timestamp")
