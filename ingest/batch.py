@@ -6,6 +6,7 @@ little arrives and large when the lane is behind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingest.records import Item
@@ -43,12 +44,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.items)
 
-    def add(self, item: Item, now: float) -> None:
-        """``now`` in seconds of a monotonic clock."""
+    def add(self, items: Sequence[Item], now: float) -> None:
+        """``now`` in seconds of a monotonic clock. There is at least one item."""
         if self._first_at is None:
             self._first_at = now
-        self.items.append(item)
-        self.bytes += _size(item)
+        self.items += items
+        self.bytes += _size(items)
 
     @property
     def full(self) -> bool:
@@ -73,15 +74,17 @@ class Batch:
         kept = [item for item in self.items if item.message.partition not in partitions]
         dropped = len(self.items) - len(kept)
         self.items = kept
-        self.bytes = sum(_size(item) for item in kept)
+        self.bytes = _size(kept)
         if not kept:
             self._first_at = None
         return dropped
 
 
-def _size(item: Item) -> int:
-    message = item.message
-    size = len(message.value or b"") + len(message.key or b"")
-    for name, value in message.headers:
-        size += len(name) + len(value or b"")
+def _size(items: Sequence[Item]) -> int:
+    size = 0
+    for item in items:
+        message = item.message
+        size += len(message.value or b"") + len(message.key or b"")
+        for name, value in message.headers:
+            size += len(name) + len(value or b"")
     return size

@@ -222,21 +222,19 @@ class Lane:
                 partition.mismatch = expected
                 self._unseek({partition.number})
                 return
-        now = time.monotonic()
-        accepted = 0
-        for message in messages:
-            if message.offset < partition.tail:
-                continue
-            item = self._decode(message)
-            self._batch.add(item, now)
-            accepted += 1
-            if isinstance(item, Record):
+        if messages[0].offset < partition.tail:
+            messages = [message for message in messages if message.offset >= partition.tail]
+            if not messages:
+                return
+        items = [self._decode(message) for message in messages]
+        self._batch.add(items, time.monotonic())
+        for item in items:
+            if isinstance(item, Record) and item.unknown_fields:
                 for name in item.unknown_fields:
                     self._metrics.count_unknown_field(self.name, name)
-        partition.tail = max(partition.tail, messages[-1].offset + 1)
-        if accepted:
-            self._metrics.read.labels(self.name).inc(accepted)
-            self._buffer_changed()
+        partition.tail = messages[-1].offset + 1
+        self._metrics.read.labels(self.name).inc(len(items))
+        self._buffer_changed()
 
     async def _follow_positions(self, reading: Sequence[Partition], arrived: Mapping[int, object]) -> None:
         """Moves tails past control records and aborted transactions, or lag would never reach 0."""

@@ -23,7 +23,7 @@ def item(
 def filled(*items: Record, now: float = 10.0, policy: BatchPolicy = POLICY) -> Batch:
     batch = Batch(policy)
     for each in items:
-        batch.add(each, now)
+        batch.add([each], now)
     return batch
 
 
@@ -57,7 +57,7 @@ def test_messages_without_value_or_key_have_no_bytes() -> None:
 @pytest.mark.parametrize(("now", "left"), [(10.0, 0.5), (10.125, 0.375), (10.5, 0), (99.0, 0)])
 def test_age_of_the_first_message_makes_it_ready(now: float, left: float) -> None:
     batch = filled(item())
-    batch.add(item(), 10.25)
+    batch.add([item()], 10.25)
     assert batch.ready_in(now) == left
 
 
@@ -76,7 +76,7 @@ def test_taking_returns_all_in_order_and_begins_anew() -> None:
     batch = filled(*items)
     assert batch.take() == items
     assert (len(batch), batch.bytes, batch.ready_in(99.0), batch.full, batch.take()) == (0, 0, None, False, [])
-    batch.add(item(), 20.0)
+    batch.add([item()], 20.0)
     assert batch.ready_in(20.0) == 0.5
 
 
