@@ -59,6 +59,9 @@ class Streak:
     """A cause whose rejections somebody lets pass until a message is written again."""
 
 
+_NONE = Streak()
+
+
 class Fuse:
     """One lane's fuse. Pure: it sees the results of batches and keeps the streak of those that were committed."""
 
@@ -74,7 +77,7 @@ class Fuse:
         before, streak = self._streak, self._streak
         for result in results:
             if result is None:
-                streak = Streak()
+                streak = _NONE
             elif result.cause != streak.cause:
                 streak = Streak(result.cause, 1, 1, streak.accepted)
             else:
