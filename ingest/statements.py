@@ -1,24 +1,50 @@
-"""The statements that put rows into one table, built once from its declaration and its conflict rule.
+"""How rows get into one table, by statements built once from its declaration and its conflict rule.
 
-SQLAlchemy compiles each once and caches it; a batch is sent as ``INSERT … VALUES`` of up to 1,000 rows at a time
-("insertmanyvalues"), whatever the number of bind parameters, and ``RETURNING`` tells truly which keys it changed.
+Three ways, of which the fastest that serves is taken:
 
-Promise kept here: an older message never overwrites a newer row.
+* ``INSERT … VALUES`` of up to 1,000 rows at a time ("insertmanyvalues"): few rows, and every type. ``RETURNING`` tells
+  which keys it changed.
+* COPY straight into the table: new rows of a table where none is updated. A row that is there already ends it; then,
+  and for the batches after, rows are staged.
+* COPY into a temporary table, and from there by ``INSERT … SELECT`` (``ingest.staging``).
+
+Promises kept here:
+
+* An older message never overwrites a newer row.
+* Whichever way is taken, the same rows end in the table, and the same are counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, literal_column, or_
+import asyncpg
+import structlog
+from sqlalchemy import REAL, ColumnElement, and_, bindparam, func, literal_column, or_
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.types import JSON, UserDefinedType
 
+from ingest.copying import NotEncodedError, copy_rows, travels_as
+from ingest.database import Failure, classify, describe
+from ingest.errors import RecordError
 from ingest.records import Row
+from ingest.staging import Staging
 from ingest.topics import FirstWins, LastWins, Topic, Write
+from ingest.topics.contract import JsonText
 from ingest.topics.topic import MESSAGE_TIMESTAMP
+
+log = structlog.get_logger(__name__)
+
+COPY_FROM_ROWS = 30
+"""From so many rows on COPY straight into the table costs less than ``INSERT … VALUES``."""
+STAGE_FROM_ROWS = 100
+"""And from so many COPY into a temporary table, which needs more statements."""
+STAGED_BATCHES = 50
+"""How long rows are staged after a batch that could not be copied straight: an ended COPY leaves dead rows."""
 
 
 class TableWriter:
@@ -31,6 +57,26 @@ class TableWriter:
         self._key = () if not isinstance(write.rule, FirstWins | LastWins) else write.rule.key
         self._key_of = itemgetter(*self._key) if self._key else None
         self._statement = self._build()
+        self._json = [name for name in self._columns if isinstance(self.table.c[name].type, JSON)]
+        self._with_default = [name for name in self._columns if self.table.c[name].server_default is not None]
+        kinds = {name: travels_as(self.table.c[name].type) for name in self._columns}
+        known = {name: kind for name, kind in kinds.items() if kind is not None}
+        self._staging = (
+            Staging(self.table, known, self._key, value=self._or_default, with_rule=self._with_rule)
+            if len(known) == len(kinds)
+            else None
+        )
+        as_they_are = all(kind is self.table.c[name].type for name, kind in kinds.items())
+        self._copies = as_they_are and not isinstance(write.rule, LastWins)
+        """Whether rows can be copied straight into the table at all."""
+        self._staged_batches = 0
+        """How many more batches are staged rather than copied straight."""
+
+    async def prepare(self, connection: AsyncConnection, count: int) -> None:
+        """Makes ready what :meth:`write` of so many rows will need, outside its savepoint."""
+        staging = self._staging if count >= STAGE_FROM_ROWS and (self._staged_batches or not self._copies) else None
+        if staging is not None and await staging.allowed(connection):
+            await staging.prepare(connection)
 
     async def write(self, connection: AsyncConnection, rows: list[Row]) -> list[bool]:
         """Inserts or updates; for each row, in the order given, whether it changed the table.
@@ -39,16 +85,89 @@ class TableWriter:
         equal keys only the one that prevails has changed anything. Rows go in key order, so that two writers of the
         same keys don't deadlock.
         """
-        if self._key_of is None:
-            await connection.execute(self._statement, rows)
-            return [True] * len(rows)
-        prevailing = self._resolve(rows)
-        in_order = [row for _, (_, row) in sorted(prevailing.items(), key=itemgetter(0))]
-        changed = {_hashable(key) for key in await connection.execute(self._statement, in_order)}
+        positions, in_order = self._in_order(rows)
         result = [False] * len(rows)
-        for key, (position, _) in prevailing.items():
-            result[position] = key in changed
+        for position in positions:
+            result[position] = True
+        for index in await self._write(connection, in_order):
+            result[positions[index]] = False
         return result
+
+    async def _write(self, connection: AsyncConnection, rows: list[Row]) -> list[int]:
+        """Writes rows whose keys are all different; returns the indexes of those that changed nothing."""
+        if len(rows) < COPY_FROM_ROWS or not self._is_encoded(rows):
+            return await self._write_values(connection, rows)
+        if self._staged_batches:
+            self._staged_batches -= 1
+        elif self._copies and await self._copy(connection, rows):
+            return []
+        if len(rows) >= STAGE_FROM_ROWS and self._staging is not None and await self._staging.allowed(connection):
+            try:
+                return await self._stage(connection, self._staging, rows)
+            except NotEncodedError:
+                pass  # the other way says which row it is
+        return await self._write_values(connection, rows)
+
+    async def _write_values(self, connection: AsyncConnection, rows: list[Row]) -> list[int]:
+        found = await connection.execute(self._statement, rows)
+        if self._key_of is None:
+            return []
+        changed = {_hashable(key) for key in found}
+        return [index for index, row in enumerate(rows) if self._key_of(row) not in changed]
+
+    async def _copy(self, connection: AsyncConnection, rows: list[Row]) -> bool:
+        """Copies rows straight into the table, all or none; whether it did."""
+        absent = {name for name in self._with_default if rows[0][name] is None}
+        if any((row[name] is None) is not (name in absent) for name in self._with_default for row in rows):
+            return False  # COPY gives a default to all rows or to none
+        columns = [name for name in self._columns if name not in absent]
+        try:
+            async with connection.begin_nested():
+                if await copy_rows(connection, self.table, columns, map(_values_of(columns), rows)) == len(rows):
+                    return True
+                raise _LeftOutError("a trigger left rows out")
+        except asyncpg.InvalidCachedStatementError:
+            raise
+        except (
+            asyncpg.FeatureNotSupportedError,
+            asyncpg.WrongObjectTypeError,
+            asyncpg.InsufficientPrivilegeError,
+        ) as error:
+            # Row-level security, a view, no right to read every column: INSERT may do.
+            log.info("a table takes no COPY; its rows are staged", table=self.table.fullname, reason=describe(error))
+            self._copies = False
+        except Exception as error:
+            # A row is there already, or refused, or left out: staged, each can be told apart.
+            if classify(error) is not Failure.RECORD:
+                raise
+            self._staged_batches = STAGED_BATCHES
+        return False
+
+    async def _stage(self, connection: AsyncConnection, staging: Staging, rows: list[Row]) -> list[int]:
+        values_of = _values_of(self._columns)
+        async with connection.begin_nested():
+            await staging.fill(connection, ((index, *values_of(row)) for index, row in enumerate(rows)))
+        return await staging.insert(connection)
+
+    def _is_encoded(self, rows: list[Row]) -> bool:
+        """Whether the contract's fields for jsonb columns have a Json type. SQLAlchemy's way says it where not."""
+        for name in self._json:
+            value = next((row[name] for row in rows if row[name] is not None), None)
+            if value is not None and not isinstance(value, JsonText):
+                return False
+        return True
+
+    def _in_order(self, rows: list[Row]) -> tuple[list[int], list[Row]]:
+        """The rows to be written in key order, each key once, and the position of each among those given."""
+        if self._key_of is None:
+            return list(range(len(rows))), rows
+        keys = list(map(self._key_of, rows))
+        if len(set(keys)) == len(keys):
+            order = sorted(range(len(keys)), key=keys.__getitem__)
+            return order, [rows[position] for position in order]
+        prevailing = self._resolve(rows)
+        in_order = [prevailing[key] for key in sorted(prevailing)]
+        return [position for position, _ in in_order], [row for _, row in in_order]
 
     def _resolve(self, rows: list[Row]) -> dict[Any, tuple[int, Row]]:
         """Key → position of the row that prevails, and the row to be written."""
@@ -73,15 +192,19 @@ class TableWriter:
         return any(row[name] != known[name] for name in self._told_apart(rule.update))
 
     def _build(self) -> Executable:
+        statement = insert(self.table).values({name: self._parameter(name) for name in self._columns})
+        returned = [self.table.c[name] for name in self._key]
+        return self._with_rule(statement).returning(*returned) if returned else statement
+
+    def _with_rule(self, statement: Insert) -> Insert:
         columns = self.table.c
-        statement: Insert = insert(self.table).values({name: self._value(name) for name in self._columns})
         match self._rule:
             case FirstWins(key=key):
                 # Named: a conflict with another unique key is no duplicate, but the database refusing the message.
-                statement = statement.on_conflict_do_nothing(index_elements=list(key))
+                return statement.on_conflict_do_nothing(index_elements=list(key))
             case LastWins(key=key, update=update):
                 new = statement.excluded
-                statement = statement.on_conflict_do_update(
+                return statement.on_conflict_do_update(
                     index_elements=list(key),
                     set_={name: new[name] for name in (*update, MESSAGE_TIMESTAMP)},
                     where=or_(
@@ -92,14 +215,15 @@ class TableWriter:
                         ),
                     ),
                 )
-            case _:
-                return statement
-        return statement.returning(*(columns[name] for name in self._key))
+        return statement
 
-    def _value(self, name: str) -> ColumnElement[Any]:
-        """The column's bind parameter; where the server has a default, an absent value gets it."""
+    def _parameter(self, name: str) -> ColumnElement[Any]:
+        kind = self.table.c[name].type
+        return self._or_default(name, bindparam(name, type_=_Real() if isinstance(kind, REAL) else kind))
+
+    def _or_default(self, name: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A value for the column; where the server has a default, an absent one gets it."""
         column = self.table.c[name]
-        value: ColumnElement[Any] = bindparam(name, type_=column.type)
         if column.server_default is not None:
             default = column.server_default.arg  # type: ignore[attr-defined]
             if isinstance(default, str):  # a value: as a bind parameter it would have the type of a text
@@ -115,3 +239,25 @@ class TableWriter:
 def _hashable(returned: Any) -> Any:
     key = tuple(returned)
     return key if len(key) > 1 else key[0]
+
+
+class _LeftOutError(RecordError):
+    """COPY took fewer rows than it was sent."""
+
+
+class _Real(UserDefinedType[float]):
+    """A parameter that is sent as ``real``, as COPY sends it: SQLAlchemy would send a double, which the server refuses
+    where it is too small, rather than rounding it to 0."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "REAL"
+
+
+def _values_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:
+    if len(columns) == 1:
+        (only,) = columns
+        return lambda row: (row[only],)
+    return itemgetter(*columns)

@@ -181,6 +181,8 @@ class Writer:
         records = [item for item in items if isinstance(item, Record)]
         if records:
             await self._take_turns(connection)
+            for table in self._tables:
+                await table.prepare(connection, len(records))
         written = iter(await self._isolate(connection, records, attempts=1) if records else [])
         return [next(written) if isinstance(item, Record) else item for item in items]
 

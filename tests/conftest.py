@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest import statements
 from ingest.database import create_engine
 from ingest.local.postgres import query
 from ingest.local.stack import Stack, running_stack
@@ -61,6 +63,21 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = create_engine(settings, application_name="loom-ingest-kafka-test")
     yield engine
     await engine.dispose()
+
+
+@pytest.fixture(params=["values", "copy", "staged"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The way on which rows get into their tables, however few they are. What can't be copied straight is staged."""
+    way: str = request.param
+    for name in ("COPY_FROM_ROWS", "STAGE_FROM_ROWS"):
+        monkeypatch.setattr(statements, name, 1_000_000 if way == "values" else 1)
+    if way == "staged":
+
+        async def never(*_: Any) -> bool:
+            return False
+
+        monkeypatch.setattr(statements.TableWriter, "_copy", never)
+    return way
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ from tests.support.mutations import mutated
 from tests.support.topics import ARCHIVED, CONTENT, EMAILS, EMOTIONS, GPS, LIKES, REASONING, VISION, WORDS
 from tests.unit.examples import EXAMPLES
 
+pytestmark = pytest.mark.usefixtures("way")
+"""Rows end the same whichever way they go."""
+
 every_topic = pytest.mark.parametrize(
     ("topic", "valid"), [(each.topic, each.valid) for each in EXAMPLES], ids=[str(each) for each in EXAMPLES]
 )
@@ -78,7 +81,7 @@ LIMITS: list[tuple[str, Topic, dict[str, Any], str | None]] = [
     ("an indexed text of 10 kB", EMOTIONS, messages.emotion(1, predicted_emotion=long_and_random(10_000)), "23514"),
     ("a device of 10 kB", GPS, messages.gps(1, device_id=long_and_random(10_000)), "23514"),
     ("a key of 10 kB", EMOTIONS, messages.emotion(1, segment_id=long_and_random(10_000)), "54000"),
-    ("a number too small for real", EMOTIONS, messages.emotion(1, valence_score=1e-300), "22003"),
+    ("a number too small for real", EMOTIONS, messages.emotion(1, valence_score=1e-300), None),
     ("a year 1 with an offset", LIKES, messages.like("w1", liked_at="0001-01-01T00:00:00+14:00"), "22000"),
     ("a number of 4,000 digits in jsonb", GPS, messages.gps(1, metadata={"a": 10**4000}), None),
     ("a word of 10 kB", WORDS, messages.word(1, word_text=long_and_random(10_000)), "54000"),

@@ -17,6 +17,9 @@ from tests.support import messages
 from tests.support.topics import GPS, PLAIN
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("way")
+"""The same promises on every way of the rows."""
+
 
 async def test_two_writers_of_one_partition_cannot_both_write_it(table: Any) -> None:
     plain = await table(PLAIN)

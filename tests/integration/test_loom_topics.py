@@ -34,6 +34,9 @@ from tests.support.topics import (
 from tests.unit.examples import EXAMPLES, accepted
 from tests.unit.loom_tables import LIFE
 
+pytestmark = pytest.mark.usefixtures("way")
+"""Rows end the same whichever way they go."""
+
 FIRST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, FirstWins)]
 LAST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, LastWins)]
 every_topic = pytest.mark.parametrize("topic", LOOM.values(), ids=LOOM)

@@ -22,6 +22,9 @@ from tests.integration.test_delivery import Lane
 from tests.support import timescale_topics as topics
 from tests.support.timescale_topics import APPEND, FIRST, LAST, ONE_KEY, TWO_KEYS, measurement, reading
 
+pytestmark = pytest.mark.usefixtures("way")
+"""The same promises on every way of the rows."""
+
 DEVICES = 8
 ROWS = 50
 """Of each device: one compressed batch."""
@@ -59,7 +62,7 @@ def inserts_into(name: str, engine: AsyncEngine) -> list[str]:
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
     def note(*call: Any) -> None:
-        if call[2].startswith(f"INSERT INTO {name}"):
+        if f"INSERT INTO {name} " in call[2]:
             statements.append(call[2])
 
     return statements
