@@ -99,6 +99,9 @@ _BY_CLASS: dict[str, Failure] = {
     "28": Failure.FATAL,  # invalid authorization
     "3D": Failure.FATAL,  # invalid catalog name: no such database
 }
+RECORD_SQLSTATES = tuple(code for code, failure in _BY_SQLSTATE.items() if failure is Failure.RECORD)
+RECORD_CLASSES = tuple(code for code, failure in _BY_CLASS.items() if failure is Failure.RECORD)
+"""What refuses a row, for the server to tell apart: no code of these classes means anything else."""
 SPLITTABLE = frozenset({"57014", "53200"})
 """Transient by their code, but a batch, or one message in it, may be the cause: a statement timeout, out of memory."""
 

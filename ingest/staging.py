@@ -10,7 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import Column, ColumnElement, Integer, MetaData, Table, cast, delete, exists, func, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    Table,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
@@ -18,6 +32,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
 from ingest.copying import DIALECT, copy_rows
+from ingest.searching import AT, HIGH, LOW, Refusal, Search
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +76,33 @@ class Staging:
         )
         self._create = CreateTable(self._staged, if_not_exists=True)
         self._clear = delete(self._staged)
-        self._insert = self._build(table, columns, key, value, with_rule)
+        staged = self._staged.c
+        values = [
+            value(name, staged[name] if kind is table.c[name].type else cast(staged[name], table.c[name].type))
+            for name, kind in columns.items()
+        ]
+        ordinal = staged[ORDINAL]
+
+        def build(
+            result: ColumnElement[Any], values: Sequence[ColumnElement[Any]], *among: ColumnElement[bool]
+        ) -> Executable:
+            rows = select(*values).where(*among).order_by(ordinal)
+            statement = with_rule(insert(table).from_select(list(columns), rows))
+            if not key:
+                return statement
+            changed = statement.returning(*(table.c[name] for name in key)).cte("changed")
+            same = [changed.c[name] == staged[name] for name in key]
+            return select(result).where(~exists(select(text("1")).select_from(changed).where(*same)), *among)
+
+        self._insert = build(ordinal, values)
+        counted = case((func.nextval(literal_column(f"'{AT}'")) > 0, values[0]))
+        some = build(
+            func.array_agg(ordinal),
+            [counted, *values[1:]],
+            ordinal >= literal_column(LOW),
+            ordinal < literal_column(HIGH),
+        )
+        self._search = Search(staged=self._staged.fullname, insert=_text(some))
 
     async def allowed(self, connection: AsyncConnection) -> bool:
         """Whether the role may make temporary tables in this database. Asked once a connection."""
@@ -88,23 +129,11 @@ class Staging:
         found = await connection.execute(self._insert)
         return [ordinal for (ordinal,) in found] if found.returns_rows else []
 
-    def _build(
-        self,
-        table: Table,
-        columns: dict[str, TypeEngine[Any]],
-        key: Sequence[str],
-        value: Callable[[str, ColumnElement[Any]], ColumnElement[Any]],
-        with_rule: Callable[[Insert], Insert],
-    ) -> Executable:
-        staged = self._staged.c
-        values = [
-            value(name, staged[name] if kind is table.c[name].type else cast(staged[name], table.c[name].type))
-            for name, kind in columns.items()
-        ]
-        rows = select(*values).order_by(staged[ORDINAL])
-        statement = with_rule(insert(table).from_select(list(columns), rows))
-        if not key:
-            return statement
-        changed = statement.returning(*(table.c[name] for name in key)).cte("changed")
-        same = [changed.c[name] == staged[name] for name in key]
-        return select(staged[ORDINAL]).where(~exists(select(text("1")).select_from(changed).where(*same)))
+    async def search(self, connection: AsyncConnection) -> dict[int, Refusal | None]:
+        """The same, after it was refused: what can be inserted is. Returns the ordinals of the others, each with the
+        reason, or None where it changed nothing."""
+        return await self._search.run(connection)
+
+
+def _text(statement: Any) -> str:
+    return str(statement.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True}))

@@ -32,6 +32,7 @@ from ingest.copying import NotEncodedError, copy_rows, travels_as
 from ingest.database import Failure, classify, describe
 from ingest.errors import RecordError
 from ingest.records import Row
+from ingest.searching import Refusal
 from ingest.staging import Staging
 from ingest.topics import FirstWins, LastWins, Topic, Write
 from ingest.topics.contract import JsonText
@@ -78,42 +79,50 @@ class TableWriter:
         if staging is not None and await staging.allowed(connection):
             await staging.prepare(connection)
 
-    async def write(self, connection: AsyncConnection, rows: list[Row]) -> list[bool]:
+    async def write(
+        self, connection: AsyncConnection, rows: list[Row], *, search: bool = False
+    ) -> list[bool | Refusal]:
         """Inserts or updates; for each row, in the order given, whether it changed the table.
 
         A key that occurs twice is resolved before: the result is as if the rows had been written one by one, and of
         equal keys only the one that prevails has changed anything. Rows go in key order, so that two writers of the
         same keys don't deadlock.
+
+        A row that the database refuses fails the whole, and the transaction has to go back to a savepoint. With
+        ``search``, and where rows are staged and have different keys, only such rows are left out, and their place has
+        the reason.
         """
         positions, in_order = self._in_order(rows)
-        result = [False] * len(rows)
+        # Where a row of a key that occurs twice is refused, another one of it may prevail: that is not for the server.
+        search = search and len(positions) == len(rows) > 1
+        result: list[bool | Refusal] = [False] * len(rows)
         for position in positions:
             result[position] = True
-        for index in await self._write(connection, in_order):
-            result[positions[index]] = False
+        for index, refusal in (await self._write(connection, in_order, search)).items():
+            result[positions[index]] = refusal or False
         return result
 
-    async def _write(self, connection: AsyncConnection, rows: list[Row]) -> list[int]:
+    async def _write(self, connection: AsyncConnection, rows: list[Row], search: bool) -> dict[int, Refusal | None]:
         """Writes rows whose keys are all different; returns the indexes of those that changed nothing."""
         if len(rows) < COPY_FROM_ROWS or not self._is_encoded(rows):
             return await self._write_values(connection, rows)
         if self._staged_batches:
             self._staged_batches -= 1
         elif self._copies and await self._copy(connection, rows):
-            return []
+            return {}
         if len(rows) >= STAGE_FROM_ROWS and self._staging is not None and await self._staging.allowed(connection):
             try:
-                return await self._stage(connection, self._staging, rows)
+                return await self._stage(connection, self._staging, rows, search)
             except NotEncodedError:
                 pass  # the other way says which row it is
         return await self._write_values(connection, rows)
 
-    async def _write_values(self, connection: AsyncConnection, rows: list[Row]) -> list[int]:
+    async def _write_values(self, connection: AsyncConnection, rows: list[Row]) -> dict[int, Refusal | None]:
         found = await connection.execute(self._statement, rows)
         if self._key_of is None:
-            return []
+            return {}
         changed = {_hashable(key) for key in found}
-        return [index for index, row in enumerate(rows) if self._key_of(row) not in changed]
+        return {index: None for index, row in enumerate(rows) if self._key_of(row) not in changed}
 
     async def _copy(self, connection: AsyncConnection, rows: list[Row]) -> bool:
         """Copies rows straight into the table, all or none; whether it did."""
@@ -143,11 +152,21 @@ class TableWriter:
             self._staged_batches = STAGED_BATCHES
         return False
 
-    async def _stage(self, connection: AsyncConnection, staging: Staging, rows: list[Row]) -> list[int]:
+    async def _stage(
+        self, connection: AsyncConnection, staging: Staging, rows: list[Row], search: bool
+    ) -> dict[int, Refusal | None]:
         values_of = _values_of(self._columns)
         async with connection.begin_nested():
             await staging.fill(connection, ((index, *values_of(row)) for index, row in enumerate(rows)))
-        return await staging.insert(connection)
+        if not search:
+            return dict.fromkeys(await staging.insert(connection))
+        try:
+            async with connection.begin_nested():
+                return dict.fromkeys(await staging.insert(connection))
+        except Exception as error:
+            if classify(error) is not Failure.RECORD:
+                raise
+        return await staging.search(connection)
 
     def _is_encoded(self, rows: list[Row]) -> bool:
         """Whether the contract's fields for jsonb columns have a Json type. SQLAlchemy's way says it where not."""

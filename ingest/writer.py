@@ -21,6 +21,7 @@ from ingest.database import Failure, classify, constraint_of, describe, sqlstate
 from ingest.errors import TransientError
 from ingest.fuse import Fuse, Streak
 from ingest.records import Item, Record, Rejection
+from ingest.searching import Refusal
 from ingest.statements import TableWriter
 from ingest.topics import Topic
 
@@ -196,7 +197,13 @@ class Writer:
         """Writes all; where the database refuses, each half by itself, down to the single message at fault."""
         try:
             async with connection.begin_nested():
-                return list(await self._write_records(connection, records))
+                results = await self._write_records(connection, records)
+                return [
+                    self._rejection(record, result, attempts + result.attempts - 1)
+                    if isinstance(result, Refusal)
+                    else result
+                    for record, result in zip(records, results, strict=True)
+                ]
         except Exception as error:
             if classify(error) is not Failure.RECORD:
                 raise
@@ -206,13 +213,16 @@ class Writer:
         first = await self._isolate(connection, records[:half], attempts=attempts + 1)
         return first + await self._isolate(connection, records[half:], attempts=attempts + 1)
 
-    async def _write_records(self, connection: AsyncConnection, records: Sequence[Record]) -> list[bool]:
-        """For each record, whether it changed any row of any of its tables."""
-        changed = [False] * len(records)
+    async def _write_records(self, connection: AsyncConnection, records: Sequence[Record]) -> list[bool | Refusal]:
+        """For each record, whether it changed any row of any of its tables, or why the database refuses it."""
+        if len(self._tables) == 1 and not self._topic.follow_ups and not self._immediate:
+            # A message is one row: which of them are refused is found in the server, where it can be.
+            return await self._tables[0].write(connection, [record.rows[0] for record in records], search=True)
+        changed: list[bool | Refusal] = [False] * len(records)
         for position, table in enumerate(self._tables):
             rows = [record.rows[position] for record in records]
             for index, each in enumerate(await table.write(connection, rows)):
-                changed[index] |= each
+                changed[index] = changed[index] or each
         for follow_up in self._topic.follow_ups:
             owners: dict[Any, int] = {}
             for index, record in enumerate(records):

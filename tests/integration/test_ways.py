@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from ingest import statements
 from ingest.database import Failure, classify, create_engine
+from ingest.errors import TransientError
 from ingest.local.postgres import query
 from ingest.settings import DatabaseSettings
 from ingest.topics import Contract, FirstWins, Topic, Version, Write
@@ -31,13 +32,13 @@ class Seen:
     """The statements that SQLAlchemy sent. A COPY is none of them."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._statements: list[str] = []
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *call: self._statements.append(call[2]))
+        self.statements: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *call: self.statements.append(call[2]))
 
     def way(self, table: str) -> str:
         """On which way the rows of a table went since it was last asked."""
-        inserts = [each for each in self._statements if f"INSERT INTO {table} " in each]
-        self._statements.clear()
+        inserts = [each for each in self.statements if f"INSERT INTO {table} " in each]
+        self.statements.clear()
         if not inserts:
             return "copy"
         return "staged" if "ingest_staging" in inserts[-1] else "values"
@@ -160,14 +161,132 @@ async def test_a_value_that_the_driver_cannot_send_is_one_dead_letter(table: Any
     assert letter == {"kafka_offset": 70, "sqlstate": "22000"}
 
 
-async def test_a_refused_row_among_many_is_one_dead_letter(table: Any) -> None:
+OWN_TYPE = """
+CREATE TYPE own_text;
+CREATE FUNCTION own_in(cstring) RETURNS own_text LANGUAGE internal IMMUTABLE STRICT AS 'textin';
+CREATE FUNCTION own_out(own_text) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+CREATE TYPE own_text (INPUT = own_in, OUTPUT = own_out, LIKE = text);
+CREATE CAST (text AS own_text) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (varchar AS own_text) WITHOUT FUNCTION AS ASSIGNMENT;
+ALTER TABLE test_plain ALTER identity TYPE own_text USING identity::own_text
+"""
+
+
+async def test_a_column_that_is_of_another_type_than_declared_is_staged(table: Any, database_url: str) -> None:
+    """As citext is, where text is declared: the driver knows no binary form of it."""
+    for statement in OWN_TYPE.split(";\n"):
+        query(database_url, statement)
+    side: Table = await table(PLAIN)
+    seen = Seen(side.engine)
+    await side.write(*(messages.plain(str(number)) for number in range(MANY)))
+    assert seen.way("test_plain") == "staged"
+    assert await side.counts() == (MANY, 0, 0)
+
+
+TOO_LONG = "".join(f"{number:x}" for number in range(4000))
+"""Over a B-tree's 2,704 bytes, and it compresses badly."""
+
+
+async def test_refused_rows_among_many_are_found_in_the_server(table: Any) -> None:
+    side: Table = await table(EMOTIONS)
+    await side.write(*emotions(1000, 5))
+    bodies = emotions(0)
+    refused = {0: "54000", 70: "23514", 71: "54000", MANY - 1: "23514"}
+    for number, sqlstate in refused.items():
+        bodies[number] |= {"segment_id": TOO_LONG} if sqlstate == "54000" else {"predicted_emotion": "a" * 1001}
+    bodies[7:9] = emotions(1000, 2)  # two that are there
+    seen = Seen(side.engine)
+    await side.write(*bodies)
+    assert len([each for each in seen.statements if f"INSERT INTO {EMOTION_SCORES} " in each]) == 2
+    assert await side.counts() == (5 + MANY - 2 - 4, 2, 4)
+    letters = await side.rows("SELECT * FROM ingest_dead_letters ORDER BY kafka_offset")
+    assert {letter["kafka_offset"] - 5: letter["sqlstate"] for letter in letters} == refused
+    assert letters[1]["constraint_name"] == f"{EMOTION_SCORES}_predicted_emotion_check"
+    assert letters[1]["error"].endswith(
+        f'violates check constraint "{EMOTION_SCORES}_predicted_emotion_check" (SQLSTATE 23514)'
+    )
+    assert all(2 < letter["attempts"] < 9 for letter in letters)
+    (row,) = await side.rows(f"SELECT count(*)::int AS n FROM {EMOTION_SCORES}")  # noqa: S608
+    assert row["n"] == 5 + MANY - 2 - 4
+
+
+async def test_a_row_is_not_lost_with_a_refused_one_of_its_key(table: Any, database_url: str) -> None:
+    query(database_url, f"ALTER TABLE {EMOTION_SCORES} ADD CONSTRAINT angry CHECK (predicted_emotion <> 'anger')")
     side: Table = await table(EMOTIONS)
     bodies = emotions(0)
-    bodies[70]["segment_id"] = "".join(f"{number:x}" for number in range(4000))
+    bodies[70:72] = messages.emotion(70, predicted_emotion="anger"), messages.emotion(70)
     await side.write(*bodies)
     assert await side.counts() == (MANY - 1, 0, 1)
-    await side.write(*emotions(1000))
-    assert await side.counts() == (2 * MANY - 1, 0, 1)
+    found = await side.rows(f"SELECT predicted_emotion FROM {EMOTION_SCORES} WHERE segment_id = 's70'")  # noqa: S608
+    assert found == [{"predicted_emotion": "joy"}]
+
+
+CHECK = "ALTER TABLE test_plain ADD CONSTRAINT refuses CHECK (identity NOT LIKE 'no%')"
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;
+CREATE TRIGGER refuse {when} INSERT ON test_plain FOR EACH ROW WHEN (NEW.identity LIKE 'no%') EXECUTE FUNCTION refuse()
+"""
+REFUSED = {
+    "none": set(),
+    "the first": {0},
+    "the last": {MANY - 1},
+    "neighbours": {63, 64, 65, 127, 128},
+    "every third": set(range(0, MANY, 3)),
+    "all": set(range(MANY)),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("refuses", "sqlstate"),
+    [(CHECK, "23514"), (REFUSE.format(when="BEFORE"), "P0001"), (REFUSE.format(when="AFTER"), "P0001")],
+    ids=["by a constraint", "before a row is there", "after all rows are there"],
+)
+async def test_exactly_the_refused_rows_are_found(
+    table: Any, database_url: str, refuses: str, sqlstate: str, refused: set[int]
+) -> None:
+    for statement in refuses.split(";\n"):
+        query(database_url, statement)
+    side: Table = await table(PLAIN)
+    outcome = await side.write(*(messages.plain(f"{'no' if n in refused else ''}{n}") for n in range(MANY)))
+    assert {each.message.offset for each in outcome.rejections} == refused
+    assert {each.sqlstate for each in outcome.rejections} <= {sqlstate}
+    assert await side.counts() == (MANY - len(refused), 0, len(refused))
+    found = {int(row["identity"]) for row in await side.rows("SELECT identity FROM test_plain")}
+    assert found == set(range(MANY)) - refused
+
+
+async def test_what_refuses_no_row_ends_the_search(table: Any, database_url: str) -> None:
+    """Here a deadlock, by its code: the batch is tried again, and nothing becomes a dead letter."""
+    query(
+        database_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'no' USING ERRCODE = CASE NEW.identity WHEN '70' THEN '40P01' ELSE '23514' END; END$$",
+    )
+    query(
+        database_url,
+        "CREATE TRIGGER refuse BEFORE INSERT ON test_plain FOR EACH ROW WHEN (NEW.identity IN ('3', '70')) "
+        "EXECUTE FUNCTION refuse()",
+    )
+    side: Table = await table(PLAIN)
+    bodies = [messages.plain(str(number)) for number in range(MANY)]
+    with pytest.raises(DBAPIError) as caught:
+        await side.write(*bodies)
+    assert classify(caught.value) is Failure.TRANSIENT
+    assert await side.counts() == (0, 0, 0)
+
+
+async def test_a_deferred_constraint_is_looked_for_message_by_message(table: Any, database_url: str) -> None:
+    query(
+        database_url,
+        "ALTER TABLE test_plain ADD CONSTRAINT once UNIQUE (identity) DEFERRABLE INITIALLY DEFERRED",
+    )
+    side: Table = await table(PLAIN)
+    bodies = [messages.plain(str(number % (MANY - 1))) for number in range(MANY)]
+    with pytest.raises(TransientError, match="refused at COMMIT"):
+        await side.write(*bodies)
+    await side.write(*bodies)
+    assert await side.counts() == (MANY - 1, 0, 1)
 
 
 async def test_a_role_without_temporary_tables_writes_all_the_same_and_says_it_once(
