@@ -1,7 +1,7 @@
 """The batch that a lane fills: ready by count, bytes or age; full when it may not grow. Pure: the clock is passed in.
 
-Promise kept here: memory is bounded by settings. A batch grows while the one before it is written, so it is small when
-little arrives and large when the lane is behind.
+Promise kept here: memory is bounded by settings. A batch grows while the one before it is written, and while more is
+waiting at the broker than makes one, so it is small when little arrives and large when the lane is behind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class BatchPolicy:
     """When a batch is written, and how large it may become."""
 
     fill_messages: int
-    """This many messages make it ready at once."""
+    """This many messages make it ready at once, unless as many more wait: then it goes on to fill."""
     max_age_s: float
     """So does a first message that has waited this long."""
     max_messages: int
@@ -40,6 +40,7 @@ class Batch:
         self.items: list[Item] = []
         self.bytes = 0
         self._first_at: float | None = None
+        self._waiting = 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -51,6 +52,10 @@ class Batch:
         self.items += items
         self.bytes += _size(items)
 
+    def wait_for(self, waiting: int) -> None:
+        """So many messages wait at the broker. Soon they will be in hand, or its age makes it ready."""
+        self._waiting = waiting
+
     @property
     def full(self) -> bool:
         return len(self.items) >= self._policy.max_messages or self.bytes >= self._policy.max_bytes
@@ -59,7 +64,8 @@ class Batch:
         """Seconds until it should be written: 0 when ready, None when empty."""
         if self._first_at is None:
             return None
-        if len(self.items) >= self._policy.fill_messages or self.full:
+        fill = self._policy.fill_messages
+        if self.full or (len(self.items) >= fill and self._waiting < fill):
             return 0.0
         return max(0.0, self._first_at + self._policy.max_age_s - now)
 

@@ -162,6 +162,16 @@ class Broker:
             raise ReadError(f"{type(error).__name__}: {error}") from error
         return {partition.partition: messages for partition, messages in records.items()}
 
+    def waiting(self, topic: str, offsets: Mapping[int, int]) -> int:
+        """How many offsets of these partitions were at the broker at or after the given ones, when it last answered."""
+        assigned = self._consumer.assignment()
+        waiting = 0
+        for partition, offset in offsets.items():
+            there = TopicPartition(topic, partition)
+            end = self._consumer.last_stable_offset(there) if there in assigned else None
+            waiting += max(0, (end or 0) - offset)
+        return waiting
+
     async def position(self, topic: str, partition: int) -> int | None:
         """The offset that is fetched next: past the last record handed out, control records and aborted transactions.
         None when the partition isn't this member's any more."""

@@ -200,6 +200,8 @@ class Lane:
                 await self._read_again(reading, error)
                 continue
             self._read_problem = self.read_failing_since = None
+            waiting = self._broker.waiting(self.name, {partition.number: partition.tail for partition in reading})
+            self._batch.wait_for(waiting - sum(map(len, arrived.values())))
             for partition in reading:
                 messages = arrived.get(partition.number)
                 if not messages:

@@ -42,7 +42,8 @@ class KafkaSettings(BaseSettings):
         200,
         ge=1,
         le=100_000,
-        description="messages that fill a batch early; while a batch is written the next grows",
+        description="messages that make a batch ready before its time; while another is written, or as many more wait "
+        "at the broker, it goes on to fill",
     )
     batch_timeout: float = Field(0.5, gt=0, le=60, description="seconds before a partial batch is written")
     max_poll_records: int = Field(500, ge=1, le=100_000, description="messages taken from the client at once")

@@ -65,6 +65,21 @@ async def test_a_client_that_has_stopped_fetching_is_a_read_error(member: Broker
         await member.fetch(topic, [0])
 
 
+async def test_what_waits_at_the_broker_is_known_from_its_answers(member: Broker, stack: Stack, suffix: str) -> None:
+    topic = f"topic-{suffix}"
+    assert member.waiting(topic, {0: 0}) == 0, "nothing was answered yet"
+    await kafka.produce(stack.kafka, topic, [b"%d" % number for number in range(700)], partition=0)
+
+    async def all_seen() -> bool:
+        member.seek(topic, 0, 0)
+        return bool(await member.fetch(topic, [0])) and member.waiting(topic, {0: 0}) == 700
+
+    await eventually(all_seen)
+    assert member.waiting(topic, {0: 500}) == 200
+    assert member.waiting(topic, {0: 700}) == member.waiting(topic, {0: 800}) == 0
+    assert member.waiting(topic, {1: 0}) == 0, "somebody else's partition"
+
+
 async def test_a_commit_that_meets_a_rebalance_causes_no_other_one(stack: Stack, suffix: str) -> None:
     """A member that comes back under a new name lets the others wait until its old one is given up."""
     topic = f"topic-{suffix}"

@@ -38,6 +38,22 @@ def test_count_makes_it_ready_at_once() -> None:
     assert filled(item(), item(), item()).ready_in(10.0) == 0
 
 
+def test_while_as_many_wait_at_the_broker_it_fills_until_it_is_full_or_old() -> None:
+    batch = filled(item(), item(), item())
+    batch.wait_for(3)
+    assert batch.ready_in(10.0) == 0.5
+    assert batch.ready_in(10.5) == 0
+    batch.add([item(), item()], 10.0)
+    assert batch.ready_in(10.0) == 0  # full
+    batch = filled(item(), item(), item())
+    batch.wait_for(2)
+    assert batch.ready_in(10.0) == 0
+    batch.wait_for(3)
+    batch.take()
+    batch.add([item(), item(), item()], 20.0)
+    assert batch.ready_in(20.0) == 0  # what waited then is not asked again
+
+
 def test_bytes_of_keys_and_values_make_it_ready_and_full() -> None:
     almost = filled(item(b"v" * 60, b"k" * 39))
     assert (almost.bytes, almost.full, almost.ready_in(10.0)) == (99, False, 0.5)

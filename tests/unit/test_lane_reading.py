@@ -39,6 +39,9 @@ class LateBroker:
             await asyncio.Event().wait()
         return {0: handed}
 
+    def waiting(self, topic: str, offsets: dict[int, int]) -> int:
+        return 0
+
     async def position(self, topic: str, partition: int) -> int:
         return self.position_of
 
