@@ -84,7 +84,6 @@ DECLARE
     ingest_to integer;
     ingest_before bigint;
     ingest_bad integer;
-    ingest_known boolean;
     ingest_idle integer[];
     ingest_all_idle integer[] := '{{}}';
     ingest_refused jsonb[] := '{{}}';
@@ -107,7 +106,6 @@ BEGIN
             ingest_attempts := ingest_attempts[:ingest_top - 1];
         END IF;
         ingest_idle := NULL;
-        ingest_known := false;
         ingest_before := nextval('{at}');
         BEGIN
             {insert};
@@ -132,17 +130,12 @@ BEGIN
             ingest_bad := {low} + nextval('{at}') - ingest_before - 2;
             IF ingest_bad < {low} OR ingest_bad >= {high} - 1 THEN
                 ingest_bad := ({low} + {high}) / 2;
-            ELSIF left(ingest_state, 2) IN ('22', '23') THEN -- what is wrong with a row is so in any company
-                ingest_refused := ingest_refused || jsonb_build_array(
-                    ingest_bad, ingest_message, ingest_state, ingest_constraint, ingest_schema, ingest_attempt
-                );
-                ingest_known := true;
             END IF;
             -- What comes after that row, the row, what comes before: of each what there is.
             FOR ingest_top IN 1 .. 3 LOOP
                 ingest_from := (ARRAY[ingest_bad + 1, ingest_bad, {low}])[ingest_top];
                 ingest_to := (ARRAY[{high}, ingest_bad + 1, ingest_bad])[ingest_top];
-                IF ingest_from < ingest_to AND NOT (ingest_known AND ingest_top = 2) THEN
+                IF ingest_from < ingest_to THEN
                     ingest_lows := ingest_lows || ingest_from;
                     ingest_highs := ingest_highs || ingest_to;
                     ingest_attempts := ingest_attempts || (ingest_attempt + 1);
