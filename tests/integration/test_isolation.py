@@ -61,6 +61,8 @@ SPREAD = [[N // k * n for n in range(k)] for k in (1, 2, 8, 32)]
 
 @pytest.mark.parametrize("bad", [*SPREAD, list(range(100, 108))], ids=["1", "2", "8", "32", "8 side by side"])
 @pytest.mark.parametrize("side", [one_table, two_tables])
+@pytest.mark.parametrize("way", ["values"], indirect=True)
+@pytest.mark.usefixtures("way")
 async def test_k_bad_messages_cost_k_log_n_statements_also_where_a_message_fills_two_tables(
     table: Any, statements: list[str], side: Callable[..., Any], bad: list[int]
 ) -> None:
@@ -82,6 +84,36 @@ async def test_k_bad_messages_cost_k_log_n_statements_also_where_a_message_fills
     assert (parts if bad in SPREAD else k) <= tried <= parts
     # Each part: its rows, a savepoint and its end. Beside them: the lock, the dead letters, the ledger.
     assert len(made) <= parts * (len(tables) + 2) + 3
+
+
+@pytest.mark.parametrize("bad", [*SPREAD, list(range(100, 108))], ids=["1", "2", "8", "32", "8 side by side"])
+@pytest.mark.parametrize("way", ["staged"], indirect=True)
+@pytest.mark.usefixtures("way")
+async def test_k_bad_messages_among_staged_rows_cost_a_few_statements_and_k_log_n_within_the_server(
+    table: Any, statements: list[str], bad: list[int]
+) -> None:
+    topic = await one_table(table)
+    async with topic.engine.begin() as connection:  # what a sequence counted is not rolled back
+        await connection.exec_driver_sql("CREATE SEQUENCE tried")
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION try() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM nextval('tried'); RETURN NULL; END $$"
+        )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER tries BEFORE INSERT ON test_plain FOR EACH STATEMENT EXECUTE FUNCTION try()"
+        )
+    body = [{key: each[key] for key in each if key != "amount"} for each in bodies(bad)]
+    statements.clear()
+    await topic.write(*body)
+    made = list(statements)
+    assert await topic.counts() == (N - len(bad), 0, len(bad))
+    letters = await topic.rows("SELECT kafka_offset, constraint_name AS name FROM ingest_dead_letters ORDER BY 1")
+    assert [(each["kafka_offset"], each["name"]) for each in letters] == [(offset, "refuses") for offset in bad]
+    assert len(made) <= 20, made
+    ((tried,),) = [tuple(row.values()) for row in await topic.rows("SELECT last_value FROM tried")]
+    parts = sum(min(2**depth, 2 * len(bad)) for depth in range(int(math.log2(N)) + 1))
+    # The whole, its parts of 64, and each bad one: what comes before it, itself, what comes after it.
+    assert len(bad) < tried <= parts + 1 + N // 64
 
 
 @pytest.mark.parametrize(
