@@ -1,9 +1,9 @@
-"""Kafka's jars and the Java that runs them: resolved once by jgo, pinned by ``kafka.lock``, kept in a cache.
+"""Sets of jars and the Java that runs them: resolved once by jgo, pinned by a lock file, kept in a cache.
 
-``kafka.lock`` holds a SHA-256 and a file name a line, as ``sha256sum -c`` reads them, and no addresses: where
-the jars come from is jgo's business, what they are is ours. They are checked before each start.
+A lock holds a SHA-256 and a file name a line, as ``sha256sum -c`` reads them, and no addresses: where the jars come
+from is jgo's business, what they are is ours. They are checked before each start.
 
-To make the lock anew, after a change of :data:`COORDINATES` or :data:`ALONE`: ``python -m ingest.local.jars``.
+To make Kafka's lock anew, after a change of :data:`KAFKA`: ``python -m ingest.local.jars``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,37 @@ from ingest.local.errors import LocalStackError, installed
 KAFKA_VERSION = "4.3.1"
 """Not 4.4.0: the public repository doesn't serve all of its parts."""
 
-COORDINATES = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    "org.slf4j:slf4j-simple:1.7.36",  # without it the broker says nothing, not even why it won't start
+
+@dataclass(frozen=True)
+class JarSet:
+    """Jars that make one class path."""
+
+    name: str
+    """For people: ``Kafka``."""
+    directory: str
+    """Of the cache; the lock's fingerprint is added."""
+    coordinates: tuple[str, ...]
+    """With everything they need."""
+    lock: Path
+    download_mb: int
+    alone: tuple[str, ...] = ()
+    """Coordinates without what they need."""
+    left_out: frozenset[str] = frozenset()
+    """``group:artifact`` that something names and nothing here needs."""
+
+
+KAFKA = JarSet(
+    name="Kafka",
+    directory=f"kafka-{KAFKA_VERSION}",
+    coordinates=(
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        "org.slf4j:slf4j-simple:1.7.36",  # without it the broker says nothing, not even why it won't start
+    ),
+    lock=Path(__file__).with_name("kafka.lock"),
+    download_mb=47,
+    # Kafka's commands, without what only its tool for Connect needs: 45 jars more.
+    alone=(f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",),
 )
-"""With everything they need."""
-
-ALONE = (f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",)
-"""Kafka's commands, without what only its tool for Connect needs: 45 jars more."""
-
-DOWNLOAD_MB = 47
-
-LOCK = Path(__file__).with_name("kafka.lock")
 
 _DOWNLOADS_AT_ONCE = 4
 _NETWORK_ERRORS = (OSError, RuntimeError, ValueError, KeyError, SyntaxError)
@@ -60,7 +80,12 @@ def java_version() -> int:
 
 
 def java_command(
-    main_class: str, *arguments: str, jars: list[Path], heap_mb: int = 256, options: tuple[str, ...] = ()
+    main_class: str,
+    *arguments: str,
+    jars: list[Path],
+    heap_mb: int = 256,
+    collector: str = "Serial",
+    options: tuple[str, ...] = (),
 ) -> list[str]:
     """Command line of one of the classes in ``jars``, such as Kafka's own tools.
 
@@ -69,7 +94,7 @@ def java_command(
     return [
         str(java()),
         f"-Xmx{heap_mb}m",
-        "-XX:+UseSerialGC",
+        f"-XX:+Use{collector}GC",
         "-XX:-UsePerfData",  # or a killed one leaves a file in /tmp
         *options,
         "-cp",
@@ -88,15 +113,19 @@ def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
     return Path.home() / usual / "loom-ingest"
 
 
-def kafka_jars(
+def kafka_jars(*, say: Callable[[str], None], console: Console | None = None) -> list[Path]:
+    """Kafka's own class path (see :func:`class_path`)."""
+    return class_path(KAFKA, say=say, console=console)
+
+
+def class_path(
+    jars: JarSet,
     *,
     say: Callable[[str], None],
     console: Console | None = None,
     cache: Path | None = None,
-    lock: Path = LOCK,
 ) -> list[Path]:
-    """Kafka's class path: the jars of the lock file, downloaded if this user hasn't got them yet, and
-    checked.
+    """The jars of the set's lock file, downloaded if this user hasn't got them yet, and checked.
 
     Args:
         say: told before a download starts, and how it goes where there is no ``console``.
@@ -106,16 +135,16 @@ def kafka_jars(
     Raises:
         LocalStackError: a jar differs from the lock file or is missing (names it), or can't be downloaded.
     """
-    pinned = read_lock(lock)
+    pinned = read_lock(jars.lock)
     cache = cache_directory() if cache is None else cache
-    fingerprint = hashlib.sha256(lock.read_bytes()).hexdigest()[:8]
-    directory = cache / f"kafka-{KAFKA_VERSION}-{fingerprint}"
+    fingerprint = hashlib.sha256(jars.lock.read_bytes()).hexdigest()[:8]
+    directory = cache / f"{jars.directory}-{fingerprint}"
     if not directory.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache / "kafka.filling", say):
+        with _alone(cache / "kafka.filling", jars.name, say):
             if not directory.exists():
-                _fill(directory, pinned, say, console)
-    verify(directory, pinned, remedy=f"delete {directory} and start again: they are downloaded anew")
+                _fill(directory, jars, pinned, say, console)
+    verify(directory, jars, remedy=f"delete {directory} and start again: they are downloaded anew")
     return [directory / name for name in pinned]
 
 
@@ -125,63 +154,67 @@ def read_lock(path: Path) -> dict[str, str]:
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
-def verify(directory: Path, pinned: Mapping[str, str], *, remedy: str) -> None:
+def verify(directory: Path, jars: JarSet, *, remedy: str) -> None:
     """Check the jars in ``directory`` against the lock's digests.
 
     Raises:
         LocalStackError: names the first that differs or is missing, and how many more there are.
     """
     wrong: list[str] = []
-    for name, digest in pinned.items():
+    for name, digest in read_lock(jars.lock).items():
         path = directory / name
         if not path.exists():
             wrong.append(f"{name} is missing")
         elif (found := _sha256(path)) != digest:
-            wrong.append(f"{name} is not the pinned one (sha256 {found[:12]}…, kafka.lock has {digest[:12]}…)")
+            wrong.append(f"{name} is not the pinned one (sha256 {found[:12]}…, {jars.lock.name} has {digest[:12]}…)")
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise LocalStackError(f"Kafka: {wrong[0]}{more}, in {directory}; {remedy}")
+        raise LocalStackError(f"{jars.name}: {wrong[0]}{more}, in {directory}; {remedy}")
 
 
-def _fill(directory: Path, pinned: Mapping[str, str], say: Callable[[str], None], console: Console | None) -> None:
+def _fill(
+    directory: Path, jars: JarSet, pinned: Mapping[str, str], say: Callable[[str], None], console: Console | None
+) -> None:
     """Download into a directory beside ``directory``, and give it that name when all is there and right."""
     for abandoned in directory.parent.glob("*.partial"):  # of a killed run: we are alone here
         shutil.rmtree(abandoned, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix="kafka-", suffix=".partial"))
     try:
-        say(f"Kafka: downloading {len(pinned)} jars ({DOWNLOAD_MB} MB), this once, into {directory}")
-        jars = partial / "jars"
-        jars.mkdir()
-        for path in _download(partial / "maven", len(pinned), say, console):
-            path.rename(jars / path.name)
-        verify(
-            jars,
-            pinned,
-            remedy="what was downloaded is not what this version was tested with, and is not used",
-        )
-        jars.rename(directory)
+        say(f"{jars.name}: downloading {len(pinned)} jars ({jars.download_mb} MB), this once, into {directory}")
+        filling = partial / "jars"
+        filling.mkdir()
+        for path in _download(partial / "maven", jars, len(pinned), say, console):
+            path.rename(filling / path.name)
+        verify(filling, jars, remedy="what was downloaded is not what this version was tested with, and is not used")
+        filling.rename(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _download(repository: Path, expected: int, say: Callable[[str], None], console: Console | None) -> list[Path]:
-    """Resolve :data:`COORDINATES` and :data:`ALONE` into an empty Maven repository.
+def _download(
+    repository: Path, jars: JarSet, expected: int, say: Callable[[str], None], console: Console | None
+) -> list[Path]:
+    """Resolve a set into an empty Maven repository.
 
     Only jgo's resolver is used, not its ``build``: that would look for a JDK elsewhere, to sort jars into
-    modules, which Kafka doesn't need.
+    modules, which none of these needs.
     """
     maven, parse = installed("jgo.maven"), installed("jgo.parse")
     try:
-        with _progress(expected, say, console) as (each, finished):
+        with _progress(jars.name, expected, say, console) as (each, finished):
             context = maven.MavenContext(
                 repo_cache=repository, local_repos=[], resolver=maven.PythonResolver(progress_callback=each)
             )
-            wanted = [context.create_dependency(parse.Coordinate.parse(text)) for text in COORDINATES]
+            wanted = [context.create_dependency(parse.Coordinate.parse(text)) for text in jars.coordinates]
             for attempt in _attempts(lambda: shutil.rmtree(repository, ignore_errors=True)):
                 with attempt:
                     named, needed = context.resolver.resolve(wanted)
-            alone = [context.create_dependency(parse.Coordinate.parse(text)) for text in ALONE]
-            artifacts = [dependency.artifact for dependency in (*named, *needed, *alone)]
+            alone = [context.create_dependency(parse.Coordinate.parse(text)) for text in jars.alone]
+            artifacts = [
+                artifact
+                for artifact in (dependency.artifact for dependency in (*named, *needed, *alone))
+                if f"{artifact.groupId}:{artifact.artifactId}" not in jars.left_out
+            ]
 
             def fetch(artifact: Any) -> Path:
                 for attempt in _attempts(lambda: artifact.cached_path.unlink(missing_ok=True)):
@@ -198,8 +231,8 @@ def _download(repository: Path, expected: int, say: Callable[[str], None], conso
     except _NETWORK_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
         raise LocalStackError(
-            f"Kafka: its jars can't be downloaded ({type(error).__name__}: {reason}); check the network or "
-            "HTTPS_PROXY, or set LOOM_KAFKA_BOOTSTRAP_SERVERS to a broker of your own"
+            f"{jars.name}: its jars can't be downloaded ({type(error).__name__}: {reason}); check the network or "
+            "HTTPS_PROXY" + (", or set LOOM_KAFKA_BOOTSTRAP_SERVERS to a broker of your own" if jars is KAFKA else "")
         ) from error
 
 
@@ -219,7 +252,7 @@ def _attempts(undo: Callable[[], None]) -> tenacity.Retrying:
 
 @contextmanager
 def _progress(
-    expected: int, say: Callable[[str], None], console: Console | None
+    name: str, expected: int, say: Callable[[str], None], console: Console | None
 ) -> Iterator[tuple[Callable[[str, int], Any], Callable[[], None]]]:
     """Progress of ``expected`` downloads: a bar on a terminal, else four lines.
 
@@ -233,7 +266,7 @@ def _progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[mb]}"),
         console=console, transient=True, disable=not on_terminal,
     )  # fmt: skip
-    task = bar.add_task("Kafka: jars", total=expected, mb="")
+    task = bar.add_task(f"{name}: jars", total=expected, mb="")
 
     @contextmanager
     def each(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
@@ -249,7 +282,7 @@ def _progress(
         nonlocal done
         with counting:
             done += 1
-            line = f"Kafka: {done} of {expected} jars, {size / 1e6:.1f} MB" if done * 4 % expected < 4 else ""
+            line = f"{name}: {done} of {expected} jars, {size / 1e6:.1f} MB" if done * 4 % expected < 4 else ""
         bar.update(task, completed=done)
         if line and not on_terminal:
             say(line)
@@ -259,13 +292,13 @@ def _progress(
 
 
 @contextmanager
-def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _alone(path: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock among processes; it ends with the process, so a killed one blocks nobody."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Kafka: another process is downloading the jars; waiting for it")
+            say(f"{name}: another process is downloading jars; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -275,15 +308,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_lock(lock: Path = LOCK) -> None:
-    """Resolve :data:`COORDINATES` and :data:`ALONE`, and pin what they are now. For the developer who changes them."""
+def write_lock(jars: JarSet) -> None:
+    """Resolve a set, and pin what it is now. For the developer who changes it."""
     with tempfile.TemporaryDirectory() as scratch:
-        paths = _download(Path(scratch), 50, print, Console())
+        paths = _download(Path(scratch), jars, 50, print, Console())
         lines = [f"{_sha256(path)}  {path.name}" for path in sorted(paths, key=lambda path: path.name)]
-    head = [*(f"# {coordinates}" for coordinates in COORDINATES), *(f"# {coordinates} alone" for coordinates in ALONE)]
-    lock.write_text("\n".join([*head, *lines]) + "\n")
+    head = [*(f"# {each}" for each in jars.coordinates), *(f"# {each} alone" for each in jars.alone)]
+    jars.lock.write_text("\n".join([*head, *lines]) + "\n")
 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        write_lock()
+        write_lock(KAFKA)

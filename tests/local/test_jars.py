@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import sys
@@ -23,11 +24,12 @@ def quiet(_: str) -> None:
 
 
 @pytest.fixture
-def lock(tmp_path: Path) -> Path:
+def pinned(tmp_path: Path) -> jars.JarSet:
+    """Kafka's set with another lock."""
     path = tmp_path / "kafka.lock"
     lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in CONTENTS.items())
     path.write_text("# a comment\n" + "".join(lines))
-    return path
+    return dataclasses.replace(jars.KAFKA, lock=path)
 
 
 @pytest.fixture
@@ -47,17 +49,17 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_the_lock_holds_names_and_digests_and_no_addresses() -> None:
-    text = jars.LOCK.read_text()
+    text = jars.KAFKA.lock.read_text()
     assert "/" not in text
-    pinned = jars.read_lock(jars.LOCK)
+    pinned = jars.read_lock(jars.KAFKA.lock)
     assert f"kafka_2.13-{jars.KAFKA_VERSION}.jar" in pinned
     assert f"kafka-tools-{jars.KAFKA_VERSION}.jar" in pinned  # its commands
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in pinned.values())
 
 
-def test_a_second_start_downloads_nothing(tmp_path: Path, lock: Path, downloads: list[Path]) -> None:
-    first = jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
-    assert jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock) == first
+def test_a_second_start_downloads_nothing(tmp_path: Path, pinned: jars.JarSet, downloads: list[Path]) -> None:
+    first = jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
+    assert jars.class_path(pinned, say=quiet, cache=tmp_path / "cache") == first
     assert len(downloads) == 1
 
 
@@ -69,30 +71,32 @@ def test_a_second_start_downloads_nothing(tmp_path: Path, lock: Path, downloads:
     ],
 )
 def test_changed_jar_is_refused_by_name(
-    change: Callable[[Path], object], says: str, tmp_path: Path, lock: Path, downloads: list[Path]
+    change: Callable[[Path], object], says: str, tmp_path: Path, pinned: jars.JarSet, downloads: list[Path]
 ) -> None:
-    found = jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
+    found = jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
     change(found[1])
     with pytest.raises(LocalStackError, match=says) as refused:
-        jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
+        jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
     assert f"delete {found[1].parent}" in str(refused.value)
 
 
 def test_a_download_that_differs_is_not_used(
-    tmp_path: Path, lock: Path, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pinned: jars.JarSet, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CONTENTS, "two-2.0.jar", b"not what was pinned")
     with pytest.raises(LocalStackError, match=r"two-2\.0\.jar is not the pinned one.*is not used"):
-        jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
+        jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kafka.filling"]
 
 
-def test_two_that_fill_the_cache_at_once_download_once(tmp_path: Path, lock: Path, downloads: list[Path]) -> None:
+def test_two_that_fill_the_cache_at_once_download_once(
+    tmp_path: Path, pinned: jars.JarSet, downloads: list[Path]
+) -> None:
     together = Barrier(2)
 
     def fill(_: int) -> list[Path]:
         together.wait()
-        return jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
+        return jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(fill, range(2))
@@ -100,10 +104,10 @@ def test_two_that_fill_the_cache_at_once_download_once(tmp_path: Path, lock: Pat
     assert len(downloads) == 1
 
 
-def test_what_a_killed_download_left_is_removed(tmp_path: Path, lock: Path, downloads: list[Path]) -> None:
+def test_what_a_killed_download_left_is_removed(tmp_path: Path, pinned: jars.JarSet, downloads: list[Path]) -> None:
     abandoned = tmp_path / "cache" / "kafka-x.partial"
     abandoned.mkdir(parents=True)
-    jars.kafka_jars(say=quiet, cache=tmp_path / "cache", lock=lock)
+    jars.class_path(pinned, say=quiet, cache=tmp_path / "cache")
     assert not abandoned.exists()
 
 
@@ -117,7 +121,7 @@ def test_an_unreachable_repository_is_one_line_that_says_what_to_do(
 
     monkeypatch.setattr(jgo.maven.PythonResolver, "resolve", refuse)
     with pytest.raises(LocalStackError) as failed:
-        jars.kafka_jars(say=quiet, cache=tmp_path)
+        jars.class_path(jars.KAFKA, say=quiet, cache=tmp_path)
     assert "can't be downloaded (ConnectionRefusedError: nobody there)" in str(failed.value)
     assert "\n" not in str(failed.value)
 
