@@ -13,7 +13,7 @@ ENGINE = $(shell command -v docker || command -v podman)
 NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage faults lint docker docker-push image-test cluster-test lock clean
+.PHONY: help setup demo test coverage faults bench lint docker docker-push image-test cluster-test lock clean
 
 help:  ## what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -40,6 +40,9 @@ coverage: $(STAMP)  ## the tests again, slower, and which lines they reach in th
 
 faults: $(STAMP)  ## every fault of the matrix, and docs/faults.md from what they did: about an hour
 	@$(BIN)/python -m tests.acceptance.faults
+
+bench: $(STAMP)  ## P1 … P10 and the profile, docs/performance.md and the table of docs/sizing.md from them: over an hour
+	@$(BIN)/python -m tests.benchmarks
 
 lint: $(STAMP)  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check .

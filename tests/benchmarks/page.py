@@ -1,0 +1,175 @@
+"""``docs/performance.md``: what one run found, misses included. Pure but for the machine, which is passed in."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ingest.local.stack import Stack
+from tests.benchmarks.bed import DURABLE, PARTITIONS, SESSION
+from tests.benchmarks.figures import written
+from tests.benchmarks.measure import Measure, Size
+from tests.benchmarks.plots import drawn
+from tests.benchmarks.result import Grid, Result, Verdict
+
+PICTURES = "performance"
+"""The directory of the plots, beside the page."""
+PACKAGES = ("aiokafka", "asyncpg", "pydantic", "SQLAlchemy")
+NOISY = 0.10
+"""Cores that others may use before the page says that its figures suffer."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what it was measured."""
+
+    cores: int
+    processor: str
+    memory_gib: float
+    system: str
+    broker: str
+    database: str
+    packages: str
+
+    @classmethod
+    def here(cls, stack: Stack) -> Machine:
+        return cls(
+            os.cpu_count() or 1,
+            _processor(),
+            psutil.virtual_memory().total / 2**30,
+            f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}, "
+            f"Python {platform.python_version()}",
+            stack.kafka_served_by,
+            stack.database_served_by,
+            ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def page(
+    measures: Sequence[Measure],
+    results: Mapping[str, Result],
+    machine: Machine,
+    size: Size,
+    seed: int,
+    before: Mapping[str, Result] | None = None,
+) -> tuple[str, dict[str, str]]:
+    """The page in Markdown, and its pictures: file name → SVG.
+
+    ``before`` are results of an earlier state of the project: its figures stand beside those of now.
+    """
+    pictures: dict[str, str] = {}
+    parts = [_head(results, machine, size, seed), _overview(measures, results)]
+    for each in measures:
+        result = results.get(each.key)
+        if result is None:
+            parts.append(f"## {_heading(each.key, each.title)}\n\nNot measured in this run.\n")
+            continue
+        parts.append(_section(result, pictures))
+    if before:
+        parts.append(_beside_before(results, before))
+    return "\n".join(parts), pictures
+
+
+def _head(results: Mapping[str, Result], machine: Machine, size: Size, seed: int) -> str:
+    days = sorted({result.began[:10] for result in results.values()})
+    goals = [verdict for result in results.values() for verdict in result.verdicts if verdict.met is not None]
+    met = sum(bool(verdict.met) for verdict in goals)
+    loud = [result.key for result in results.values() if result.other_share > NOISY]
+    settings = ", ".join(f"`{name}={value}`" for name, value in DURABLE.items())
+    session = " and ".join(f"`{name}={value}`" for name, value in SESSION.items())
+    text = f"""<!-- Made by `make bench`. It is what one run found; don't change it by hand. -->
+
+# Performance
+
+{met} of {len(goals)} goals are met. Measured on {" and ".join(days)}, seed {seed}, {size.repetitions} repetitions: a
+figure is their median, with the least and the greatest in brackets. What is compared was measured in one run,
+interleaved.
+
+- Machine: {machine.cores} cores ({machine.processor}), {machine.memory_gib:.0f} GiB, {machine.system}. Broker,
+  database, contender and harness share it.
+- Broker: {machine.broker}; topics of {PARTITIONS} partitions. Database: {machine.database}; {settings}.
+- {machine.packages}. `ingest run` as it is released, with its default settings: contracts, ledger, conflict rules and
+  metrics all on. Its sessions set {session}; so do everybody else's here. For the service this is safe: the offset lies
+  in the same transaction.
+- A trial of the emotion scores has {size.rows:,} messages. CPU and memory are those of all processes of a contender.
+
+`make bench` measures all of it and writes this page; `.venv/bin/python -m tests.benchmarks P1 P5` measures some.
+"""
+    if loud:
+        text += (
+            f"\n**Somebody else used the machine during {', '.join(loud)}** (more than {NOISY:.0%} of a core): compare "
+            "ratios there, not rates.\n"
+        )
+    return text
+
+
+def _overview(measures: Sequence[Measure], results: Mapping[str, Result]) -> str:
+    lines = ["## Goals\n", "| | measure | goal | found | |", "|---|---|---|---:|---|"]
+    for each in measures:
+        for verdict in results[each.key].verdicts if each.key in results else []:
+            cells = (each.key, verdict.what, verdict.goal, verdict.found, _said(verdict))
+            lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _said(verdict: Verdict) -> str:
+    return {True: "met", False: "**missed**", None: ""}[verdict.met]
+
+
+def _heading(key: str, title: str) -> str:
+    return f"{key}: {title}" if key.startswith("P") else title
+
+
+def _section(result: Result, pictures: dict[str, str]) -> str:
+    parts = [f"## {_heading(result.key, result.title)}\n\n{result.method}\n"]
+    parts += [_grid(grid) for grid in result.grids]
+    for number, plot in enumerate(result.plots):
+        name = f"{result.key.lower()}{f'-{number + 1}' if number else ''}.svg"
+        pictures[name] = drawn(plot)
+        parts.append(f"![{plot.title}]({PICTURES}/{name})\n")
+    parts += [f"{note}\n" for note in result.notes]
+    return "\n".join(parts)
+
+
+def _grid(grid: Grid) -> str:
+    head = f"**{grid.title}**\n\n| " + " | ".join(map(_cell, grid.columns)) + " |\n"
+    head += "|" + "|".join("---" if number == 0 else "---:" for number in range(len(grid.columns))) + "|\n"
+    return head + "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in grid.rows)
+
+
+def _beside_before(results: Mapping[str, Result], before: Mapping[str, Result]) -> str:
+    rows = [
+        [f"{key}: {name.replace('_', ' ')}", written(before[key].numbers[name]), written(value)]
+        for key, result in results.items()
+        if key in before
+        for name, value in result.numbers.items()
+        if name in before[key].numbers
+    ]
+    days = sorted({result.began[:10] for result in before.values()})
+    return (
+        f"## Before and after\n\nThe same measured on {' and '.join(days)}, before the write path was made fast "
+        "(`tests/benchmarks/before.json`).\n\n" + _grid(Grid("Figures", ("", "before", "now"), rows))
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
