@@ -15,14 +15,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ingest.errors import FatalError
 from ingest.local.demo_interrupt import Interrupts
 from tests.benchmarks import measures
 from tests.benchmarks.bed import Bed, bedded
-from tests.benchmarks.measure import MEASURES, Context, Size
+from tests.benchmarks.measure import MEASURES, Context, Size, in_order
 from tests.benchmarks.page import PICTURES, Machine, page
 from tests.benchmarks.result import Result
 from tests.benchmarks.sizing import filled
@@ -82,6 +84,14 @@ def keep(found: dict[str, Result], path: Path) -> None:
     beside.replace(path)
 
 
+def goes_on(path: Path, asked: dict[str, Any]) -> bool:
+    """Whether the run whose file this is was asked the same; true for a new one, which is written down."""
+    if path.exists():
+        return bool(json.loads(path.read_text()) == asked)
+    path.write_text(json.dumps(asked))
+    return True
+
+
 def kept(path: Path) -> dict[str, Result]:
     """Results of a file; empty if there is none."""
     if not path.exists():
@@ -91,7 +101,7 @@ def kept(path: Path) -> dict[str, Result]:
 
 def write(found: dict[str, Result], machine: Machine, size: Size, seed: int, docs: Path) -> None:
     """The page and its pictures into a directory."""
-    text, pictures = page(list(MEASURES.values()), found, machine, size, seed, kept(BEFORE))
+    text, pictures = page(in_order(), found, machine, size, seed, kept(BEFORE))
     (docs / PICTURES).mkdir(parents=True, exist_ok=True)
     for old in (docs / PICTURES).glob("*.svg"):
         old.unlink()
@@ -103,7 +113,9 @@ def write(found: dict[str, Result], machine: Machine, size: Size, seed: int, doc
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"{', '.join(MEASURES)}, or {PURE}; all if none is named")
+    parser.add_argument(
+        "names", nargs="*", help=f"{', '.join(each.key for each in in_order())}, or {PURE}; all if none is named"
+    )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--rows", type=int, help="no trial with more: to see that it works, not how fast")
     parser.add_argument("--seed", type=int, default=20)
@@ -113,7 +125,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     unknown = set(options.names) - {*MEASURES, PURE}
     if unknown:
-        parser.error(f"no measure is named {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)} and {PURE}")
+        parser.error(f"no measure is named {', '.join(sorted(unknown))}; there are P1 … P10, profile and {PURE}")
     if options.repetitions < 1 or (options.rows is not None and options.rows < 1000):
         parser.error("--repetitions is at least 1, --rows at least 1,000")
     return options
@@ -121,7 +133,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = options_of(arguments)
-    keys = [key for key in options.names if key != PURE] or ([] if PURE in options.names else list(MEASURES))
+    keys = [key for key in options.names if key != PURE] or (
+        [] if PURE in options.names else [each.key for each in in_order()]
+    )
     code = 0
     if PURE in options.names or not options.names:
         tests = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("test_pure.py")), "--benchmark-enable"]
@@ -134,6 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     directory = options.directory or Path(tempfile.mkdtemp(prefix="loom-ingest-benchmarks-"))
     directory.mkdir(parents=True, exist_ok=True)
+    if not goes_on(directory / "run.json", {"seed": options.seed, **asdict(size)}):
+        say(f"{directory} holds a run of another size or seed; choose another directory")
+        return 2
     found = kept(directory / "results.json")
     keys = [key for key in keys if key not in found]
     say(f"seed {options.seed}; logs and results are in {directory}")

@@ -43,6 +43,8 @@ def written(value: float) -> str:
     """For a table: whole numbers from 100 on, else three significant digits."""
     if value != value:  # NaN: it could not be measured
         return "–"
+    if math.isinf(value):
+        return "∞"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if value == 0:

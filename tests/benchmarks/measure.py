@@ -1,4 +1,4 @@
-"""A measure: a question with a goal, and how it is asked. They register themselves, in the order of the page."""
+"""A measure: a question with a goal, and how it is asked. They register themselves."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {}
+
+
+def in_order() -> list[Measure]:
+    """As they are asked and stand on the page: P1 … P10, then the profile."""
+    return sorted(MEASURES.values(), key=lambda each: int(each.key[1:]) if each.key[1:].isdigit() else len(MEASURES))
 
 
 def measure(key: str, title: str) -> Callable[[Ask], Ask]:

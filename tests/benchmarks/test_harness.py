@@ -15,7 +15,7 @@ from ingest.local.sample_topics import EMOTIONS
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import sizing
 from tests.benchmarks.figures import Spread, quantile, written
-from tests.benchmarks.measure import MEASURES, Size
+from tests.benchmarks.measure import MEASURES, Size, in_order
 from tests.benchmarks.page import Machine, page
 from tests.benchmarks.peers import debezium, quix
 from tests.benchmarks.plots import drawn
@@ -44,11 +44,11 @@ EVERY = {key: result(key) for key in MEASURES}
 
 
 def test_all_ten_measures_and_the_profile_are_there() -> None:
-    assert set(MEASURES) == {*(f"P{number}" for number in range(1, 11)), "profile"}
+    assert [each.key for each in in_order()] == [*(f"P{number}" for number in range(1, 11)), "profile"]
 
 
 def test_the_page_has_every_measure_with_its_misses() -> None:
-    text, pictures = page(list(MEASURES.values()), EVERY, HERE, Size.full(3), 20)
+    text, pictures = page(in_order(), EVERY, HERE, Size.full(3), 20)
     for key, each in MEASURES.items():
         assert each.title in text
         assert f"({'performance'}/{key.lower()}.svg)" in text
@@ -61,7 +61,7 @@ def test_the_page_has_every_measure_with_its_misses() -> None:
 
 def test_a_measure_that_did_not_run_is_said_on_the_page() -> None:
     found = {key: each for key, each in EVERY.items() if key != "P7"}
-    text, _ = page(list(MEASURES.values()), found, HERE, Size.full(3), 20)
+    text, _ = page(in_order(), found, HERE, Size.full(3), 20)
     assert "Not measured in this run." in text.partition("P7: ")[2].partition("## ")[0]
 
 
@@ -73,7 +73,7 @@ def test_a_run_beside_other_work_is_said_on_the_page() -> None:
 
 def test_figures_of_before_stand_beside_those_of_now() -> None:
     before = {"P1": result("P1", numbers={"emotion_scores_rate": 4_000.0}, began="2026-02-01T12:00Z")}
-    text, _ = page(list(MEASURES.values()), EVERY, HERE, Size.full(3), 20, before)
+    text, _ = page(in_order(), EVERY, HERE, Size.full(3), 20, before)
     assert "| P1: emotion scores rate | 4,000 | 25,000 |" in text
 
 
@@ -83,6 +83,12 @@ def test_results_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
     assert set(found) == set(EVERY)
     assert (found["P1"].verdicts, found["P1"].numbers) == (EVERY["P1"].verdicts, EVERY["P1"].numbers)
     assert [line.name for line in found["P2"].plots[0].lines] == ["ours", "COPY"]
+
+
+def test_a_run_of_another_size_is_not_gone_on_with(tmp_path: Path) -> None:
+    assert command.goes_on(tmp_path / "run.json", {"seed": 20, "rows": 1000})
+    assert command.goes_on(tmp_path / "run.json", {"seed": 20, "rows": 1000})
+    assert not command.goes_on(tmp_path / "run.json", {"seed": 20, "rows": 2000})
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,7 @@ def test_every_plot_is_a_picture(plot: Plot) -> None:
 def test_a_spread_has_least_median_and_greatest() -> None:
     assert str(Spread.of([3.0, 1.0, 2.0])) == "2.00 (1.00–3.00)"
     assert str(Spread.of([25_000.0])) == "25,000"
+    assert written(float("inf")) == "∞"
     assert [written(each) for each in (0.0, 0.0123, 12.34, 123.4, float("nan"))] == ["0", "0.0123", "12.3", "123", "–"]
     assert [quantile(range(1, 101), share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
     with pytest.raises(ValueError, match="no repetition"):
