@@ -196,6 +196,7 @@ class Sender:
         self._producer = producer
         self._open: dict[tuple[str, int], Any] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
+        self._last: dict[tuple[str, int], asyncio.Future[Any]] = {}
 
     async def send(self, topic: str, message: Sent) -> None:
         """Keeps the message in a batch, which is sent when it is full. Raises KafkaError of an earlier one."""
@@ -208,20 +209,27 @@ class Sender:
             assert batch.append(key=message.key, value=message.value, timestamp=None) is not None
 
     async def hand_over(self) -> None:
-        """Sends what is kept, full or not, without waiting for the broker."""
+        """Sends what is kept, full or not, where the broker has acknowledged what went there before.
+
+        Elsewhere messages go on gathering, as they do in any producer: small batches in a queue would wait longer.
+        """
         for place in list(self._open):
-            await self._ship(place)
+            last = self._last.get(place)
+            if last is None or last.done():
+                await self._ship(place)
 
     async def flush(self) -> None:
         """Sends what is kept, and waits until the broker has acknowledged all. Raises KafkaError."""
-        await self.hand_over()
+        for place in list(self._open):
+            await self._ship(place)
         await asyncio.gather(*self._under_way)
         self._under_way.clear()
 
     async def _ship(self, place: tuple[str, int]) -> None:
         batch = self._open.pop(place)
         batch.close()
-        self._under_way.add(await self._producer.send_batch(batch, place[0], partition=place[1]))
+        self._last[place] = await self._producer.send_batch(batch, place[0], partition=place[1])
+        self._under_way.add(self._last[place])
         if len(self._under_way) >= _SEND_AT_ONCE:
             done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             self._under_way.difference_update(done)

@@ -21,8 +21,8 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Stage → parts of file names. The innermost frame that belongs to one decides."""
 REST = "event loop and the rest"
-IDLE = ("select (selectors.py", "select (asyncio", "poll (selectors", "_worker (concurrent", "accept (socket.py")
-"""Frames that only wait. py-spy leaves out what the kernel says is idle; these are for where it can't tell."""
+IDLE = ("select (selectors.py", "_worker (concurrent", "accept (socket.py")
+"""Parts of innermost frames that only wait. py-spy leaves out what sleeps in the kernel; it can't always tell."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def summed(lines: Iterable[str], functions: int = 15) -> Where:
         if not stack or not number.isdigit():
             continue
         frames = stack.split(";")
-        if frames[-1].startswith(IDLE):
+        if any(each in frames[-1] for each in IDLE):
             continue
         stages[_stage(frames)] += int(number)
         innermost[_plain(frames[-1])] += int(number)

@@ -150,7 +150,7 @@ def test_a_sample_belongs_to_the_stage_of_its_innermost_frame() -> None:
             "main (ingest/app.py);__call__ (ingest/decode.py);model_validate_json (pydantic/main.py) 6",
             "main (ingest/app.py);write (ingest/writer.py);execute (sqlalchemy/ext/asyncio/engine.py) 3",
             "run (asyncio/runners.py) 1",
-            "run (asyncio/runners.py);select (selectors.py) 50",
+            "run (asyncio/runners.py);EpollSelector.select (selectors.py) 50",
             "no number",
         ]
     )

@@ -35,6 +35,7 @@ async def backlog(context: Context, result: Result) -> None:
     bed = context.bed
     async with bed.load(EMOTION_SCORES.topics, emotions(context.size.rows, bed.seed)) as load:
         fastest = await run(bed, Service(), load)
+    result.other_share = fastest.other_share
     if not fastest.rate > RATE:
         result.verdicts.append(Verdict("time ÷ ideal", f"≤ {GOAL}", "never: no more is taken than arrives", False))
         return

@@ -37,6 +37,7 @@ async def latency(context: Context, result: Result) -> None:
     async with bed.load(EMOTION_SCORES.topics, emotions(context.size.rows, bed.seed)) as load:
         fastest = await run(bed, Service(), load)
     half = fastest.rate / 2
+    result.other_share = fastest.other_share
     context.say(f"half of the maximal load: {written(half)} messages/s")
     rows, p99s = [], list[float]()
     for name, rate in (("half of the maximum", half), ("quiet", QUIET)):

@@ -88,7 +88,7 @@ async def _spy(program: str, sight: Sight, path: Path) -> list[str]:
     """Samples the process until cancelled; py-spy writes what it has when it is asked to end."""
     process = await asyncio.create_subprocess_exec(
         program, "record", "--pid", str(sight.running.pids[0]), "--rate", str(SAMPLES_A_SECOND), "--format", "raw",
-        "--output", str(path), "--function", "--nolineno",
+        "--output", str(path), "--nolineno",
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -48,8 +48,9 @@ def row(name: str, trials: Sequence[Trial]) -> list[str]:
 
 
 def middle(trials: Sequence[Trial], value: Callable[[Trial], float]) -> float:
-    """The median over trials; NaN for none."""
-    return median([value(each) for each in trials]) if trials else float("nan")
+    """The median over trials, of those in which it could be measured; NaN for none."""
+    known = [found for each in trials if (found := value(each)) == found]
+    return median(known) if known else float("nan")
 
 
 async def rounds(
@@ -201,7 +202,8 @@ async def beside_peers(context: Context, result: Result) -> None:
     one = ours[0]
 
     def best(of: list[list[Trial]], value: Callable[[Trial], float], choose: Callable[[list[float]], float]) -> float:
-        return choose([middle(trials, value) for trials in of])
+        known = [found for trials in of if (found := middle(trials, value)) == found]
+        return choose(known) if known else float("nan")
 
     rate = best(ours, lambda each: each.rate, max) / best(theirs, lambda each: each.rate, max)
     cpu = middle(one, lambda each: each.client_us) / best(theirs, lambda each: each.client_us, min)
