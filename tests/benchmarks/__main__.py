@@ -136,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keys = [key for key in options.names if key != PURE] or (
         [] if PURE in options.names else [each.key for each in in_order()]
     )
+    interrupts = Interrupts()
+    interrupts.install()
     code = 0
     if PURE in options.names or not options.names:
         tests = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("test_pure.py")), "--benchmark-enable"]
@@ -154,8 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = kept(directory / "results.json")
     keys = [key for key in keys if key not in found]
     say(f"seed {options.seed}; logs and results are in {directory}")
-    interrupts = Interrupts()
-    interrupts.install()
     with bedded(directory, options.seed, say) as bed:
         machine = Machine.here(bed.stack)
         failed = interrupts.run(lambda: ask_all(bed, keys, size, found))

@@ -34,7 +34,7 @@ async def scaling(context: Context, result: Result) -> None:
             for processes in PROCESSES if number % 2 == 0 else reversed(PROCESSES):
                 done = await run(bed, Service(processes=processes), load, after=complete)
                 found[processes].append(done)
-                context.say(f"{processes} processes: {written(done.rate)} rows/s")
+                context.say(f"{processes} process{'es' if processes > 1 else ''}: {written(done.rate)} rows/s")
     cores = os.cpu_count() or 1
     rates = {each: middle(trials, lambda each: each.rate) for each, trials in found.items()}
     for each in PROCESSES[1:]:
