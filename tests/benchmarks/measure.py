@@ -16,6 +16,8 @@ class Size:
     repetitions: int
     rows: int
     """Of a trial of the emotion scores."""
+    compared: int
+    """P3: more, for a Java peer grows faster while it is compiled."""
     backlog: int
     """P6."""
     largest: int
@@ -27,12 +29,12 @@ class Size:
 
     @classmethod
     def full(cls, repetitions: int) -> Size:
-        return cls(repetitions, 300_000, 1_000_000, 10_000_000, 2_000 * 3600, 30.0)
+        return cls(repetitions, 300_000, 500_000, 1_000_000, 10_000_000, 2_000 * 3600, 30.0)
 
     @classmethod
     def small(cls, repetitions: int, rows: int) -> Size:
         """No trial with more than ``rows``: to see that it works."""
-        return cls(repetitions, rows, rows, rows, rows, 5.0)
+        return cls(repetitions, rows, rows, rows, rows, rows, 5.0)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,8 @@ interleaved.
 - {machine.packages}. `ingest run` as it is released, with its default settings: contracts, ledger, conflict rules and
   metrics all on. Its sessions set {session}; so do everybody else's here. For the service this is safe: the offset lies
   in the same transaction.
-- A trial of the emotion scores has {size.rows:,} messages. CPU and memory are those of all processes of a contender.
+- A trial of the emotion scores has {size.rows:,} messages where nothing else is said. CPU and memory are
+  those of all processes of a contender.
 
 `make bench` measures all of it and writes this page; `.venv/bin/python -m tests.benchmarks P1 P5` measures some.
 """

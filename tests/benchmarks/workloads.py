@@ -224,7 +224,7 @@ EMOTION_SCORES = Workload(
 WORKLOADS = (
     EMOTION_SCORES,
     Workload("GPS", "12 columns, narrow", frozenset({GPS}), positions),
-    Workload("voice segments", "8 KB of audio each", frozenset({VOICE}), segments, share=0.1),
+    Workload("voice segments", "8 KB of audio each", frozenset({VOICE}), segments, share=0.05),
     Workload("embeddings", "vector(384) with an HNSW index", frozenset({EMAILS}), embeddings, share=0.02),
     Workload("all twelve, mixed", "Loom's mixture, 1 % bad", EVERY, mixed, share=0.3),
 )

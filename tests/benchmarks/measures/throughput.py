@@ -165,14 +165,15 @@ async def beside_one_by_one(context: Context, result: Result) -> None:
 async def beside_peers(context: Context, result: Result) -> None:
     result.method = (
         "Each at its best settings (`tests/benchmarks/peers/`), any number of processes on the same cores, "
-        "interleaved. Rates count from the first row that is seen: nobody's start-up is in them. Debezium's topic "
+        f"interleaved, over {context.size.compared:,} messages. Rates and CPU count from the first row that is seen: "
+        "nobody's start-up is in them. Debezium's topic "
         "holds the nested objects as JSON text: from objects it fills the jsonb columns with NULL. Peers get "
         "`synchronous_commit=off`, too, although a crash of the host could cost them rows by it."
     )
     bed, size, topics = context.bed, context.size, EMOTION_SCORES.topics
     async with (
-        bed.load(topics, EMOTION_SCORES.make(size.rows, bed.seed)) as lying,
-        bed.load(topics, emotions_with_text(size.rows, bed.seed)) as text,
+        bed.load(topics, EMOTION_SCORES.make(size.compared, bed.seed)) as lying,
+        bed.load(topics, emotions_with_text(size.compared, bed.seed)) as text,
     ):
         asked: list[tuple[Contender, Load, int | None]] = [
             (Service(), lying, None),
