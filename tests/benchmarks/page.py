@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -96,30 +97,35 @@ def _head(results: Mapping[str, Result], machine: Machine, size: Size, seed: int
     loud = [result.key for result in results.values() if result.other_share > NOISY]
     settings = ", ".join(f"`{name}={value}`" for name, value in DURABLE.items())
     session = " and ".join(f"`{name}={value}`" for name, value in SESSION.items())
-    text = f"""<!-- Made by `make bench`. It is what one run found; don't change it by hand. -->
-
-# Performance
-
-{met} of {len(goals)} goals are met. Measured on {" and ".join(days)}, seed {seed}, {size.repetitions} repetitions: a
-figure is their median, with the least and the greatest in brackets. What is compared was measured in one run,
-interleaved.
-
-- Machine: {machine.cores} cores ({machine.processor}), {machine.memory_gib:.0f} GiB, {machine.system}. Broker,
-  database, contender and harness share it.
-- Broker: {machine.broker}; topics of {PARTITIONS} partitions. Database: {machine.database}; {settings}.
-- {machine.packages}. `ingest run` as it is released, with its default settings: contracts, ledger, conflict rules and
-  metrics all on. Its sessions set {session}; so do everybody else's here. For the service this is safe: the offset lies
-  in the same transaction.
-- A trial of the emotion scores has {size.rows:,} messages where nothing else is said. CPU and memory are
-  those of all processes of a contender.
-
-`make bench` measures all of it and writes this page; `.venv/bin/python -m tests.benchmarks P1 P5` measures some.
-"""
+    facts = (
+        f"Machine: {machine.cores} cores ({machine.processor}), {machine.memory_gib:.0f} GiB, {machine.system}. "
+        "Broker, database, contender and harness share it.",
+        f"Broker: {machine.broker}; topics of {PARTITIONS} partitions.",
+        f"Database: {machine.database}; {settings}.",
+        f"{machine.packages}. `ingest run` as it is released, with its default settings: contracts, ledger, conflict "
+        f"rules and metrics all on. Its sessions set {session}; so do everybody else's here. For the service this is "
+        "safe: the offset lies in the same transaction.",
+        f"A trial of the emotion scores has {size.rows:,} messages where nothing else is said. CPU and memory are "
+        "those of all processes of a contender.",
+    )
+    begin = (
+        f"{met} of {len(goals)} goals are met. Measured on {' and '.join(days)}, seed {seed}, {size.repetitions} "
+        "repetitions: a figure is their median, with the least and the greatest in brackets. What is compared was "
+        "measured in one run, interleaved."
+    )
+    text = (
+        "<!-- Made by `make bench`. It is what one run found; don't change it by hand. -->\n\n# Performance\n\n"
+        + f"{_prose(begin)}\n\n"
+        + "".join(f"{_prose(f'- {fact}', '  ')}\n" for fact in facts)
+        + "\n`make bench` measures all of it and writes this page; `.venv/bin/python -m tests.benchmarks P1 P5` "
+        "measures some.\n"
+    )
     if loud:
-        text += (
-            f"\n**Somebody else used the machine during {', '.join(loud)}** (more than {NOISY:.0%} of a core): compare "
-            "ratios there, not rates.\n"
+        warning = (
+            f"**Somebody else used the machine during {', '.join(loud)}** (more than {NOISY:.0%} of a core): compare "
+            "ratios there, not rates."
         )
+        text += f"\n{_prose(warning)}\n"
     return text
 
 
@@ -141,13 +147,13 @@ def _heading(key: str, title: str) -> str:
 
 
 def _section(result: Result, pictures: dict[str, str]) -> str:
-    parts = [f"## {_heading(result.key, result.title)}\n\n{result.method}\n"]
+    parts = [f"## {_heading(result.key, result.title)}\n\n{_prose(result.method)}\n"]
     parts += [_grid(grid) for grid in result.grids]
     for number, plot in enumerate(result.plots):
         name = f"{result.key.lower()}{f'-{number + 1}' if number else ''}.svg"
         pictures[name] = drawn(plot)
         parts.append(f"![{plot.title}]({PICTURES}/{name})\n")
-    parts += [f"{note}\n" for note in result.notes]
+    parts += [f"{_prose(note)}\n" for note in result.notes]
     return "\n".join(parts)
 
 
@@ -170,6 +176,10 @@ def _beside_before(results: Mapping[str, Result], before: Mapping[str, Result]) 
         f"## Before and after\n\nThe same measured on {' and '.join(days)}, before the write path was made fast "
         "(`tests/benchmarks/before.json`).\n\n" + _grid(Grid("Figures", ("", "before", "now"), rows))
     )
+
+
+def _prose(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _cell(text: str) -> str:

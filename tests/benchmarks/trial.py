@@ -227,8 +227,8 @@ async def copy(bed: Bed, files: dict[str, Path]) -> Trial:
             rows = sum([await connection.fetchval(f"SELECT count(*) FROM {table}") for table in contents])  # noqa: S608
         finally:
             await connection.close()
-    each = rows / 1e6
-    return Trial("binary COPY", rows, seconds, 0.0, 0.0, used.server / each, 0.0, used.other / seconds, float("nan"))
+    each, nan = rows / 1e6, float("nan")
+    return Trial("binary COPY", rows, seconds, nan, nan, used.server / each, nan, used.other / seconds, nan)
 
 
 async def _chunks(content: bytes, size: int = 1 << 18) -> Any:
