@@ -53,7 +53,7 @@ def _colour(name: str) -> str:
 def _lines(plot: Plot) -> str:
     height = TOP + PLOT_HEIGHT + BOTTOM
     every = [point for line in plot.lines for point in line.points if _known(point[1])]
-    parts = [HEAD.format(width=WIDTH, height=height, title=escape(plot.title))]
+    parts = [HEAD.format(width=WIDTH, height=height, title=escape(f"{plot.title} ({plot.y})"))]
     if every:
         across = [_across(plot, x) for x, _ in every]
         low, high = min(across), max(across)
@@ -88,8 +88,7 @@ def _lines(plot: Plot) -> str:
                         horizontal, vertical_at = place(x, y).split(",")
                         parts.append(f'<circle cx="{horizontal}" cy="{vertical_at}" r="3.5" fill="{colour}"/>\n')
     parts.append(
-        f'<text x="{WIDTH / 2}" y="{height - 8}" text-anchor="middle" fill="#222222">{escape(plot.x)}</text>\n'
-        f'<text x="12" y="{TOP - 4}" fill="#555555">{escape(plot.y)}</text>\n</svg>\n'
+        f'<text x="{WIDTH / 2}" y="{height - 8}" text-anchor="middle" fill="#222222">{escape(plot.x)}</text>\n</svg>\n'
     )
     return "".join(parts)
 
