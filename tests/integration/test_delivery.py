@@ -19,9 +19,6 @@ from tests.support import messages
 from tests.support.topics import ARCHIVED, GPS, LIKES, PLAIN
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("way")
-"""The same promises on every way of the rows."""
-
 
 class Lane:
     """A delivery with its outcomes and its count of failures."""
