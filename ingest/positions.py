@@ -106,8 +106,9 @@ class Positions:
             )
         if row is None:
             first = await self._first_offsets(topic, partition, beside)
-            async with self._engine.begin() as connection:
-                await ledger.create(connection, self._group, topic, first)
+            if first:  # else somebody else has made the row since it was looked for
+                async with self._engine.begin() as connection:
+                    await ledger.create(connection, self._group, topic, first)
             row = await self._row(topic, partition)
             assert row is not None  # created by us or by somebody else just now
         bounds = (await self._broker.bounds(topic, [partition]))[partition]
