@@ -6,6 +6,7 @@ given up, and what can't be encoded is :class:`NotEncodedError`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from ingest.database import COMMAND_TIMEOUT_S
+from ingest.database import COMMAND_TIMEOUT_S, describe
 from ingest.errors import RecordError, TransientError
 
 # SQLAlchemy's dialects have no types.
@@ -43,6 +44,8 @@ def travels_as(kind: TypeEngine[Any]) -> TypeEngine[Any] | None:
     if isinstance(kind, VECTOR):
         return ARRAY(REAL)
     plain = kind.item_type if isinstance(kind, ARRAY) else kind
+    if kind._has_bind_expression or plain._has_bind_expression:
+        return None  # SQL around the parameter
     if plain.compile(dialect=DIALECT).replace("(", " ").split()[0] not in _BINARY:
         return None
     if isinstance(kind, JSON):
@@ -64,18 +67,37 @@ async def copy_rows(
     """
     driver: Any = (await connection.get_raw_connection()).driver_connection
     assert driver.is_in_transaction()
+    loop = asyncio.get_running_loop()
     try:
-        status: str = await driver.copy_records_to_table(
-            table.name, schema_name=table.schema, columns=columns, records=rows, timeout=COMMAND_TIMEOUT_S
-        )
+        # The driver itself waits for ever where the connection is lost while the socket takes no more.
+        async with asyncio.timeout(COMMAND_TIMEOUT_S) as limit:
+
+            def end_now(_: Any) -> None:
+                limit.reschedule(loop.time())
+
+            driver.add_termination_listener(end_now)
+            try:
+                status: str = await driver.copy_records_to_table(
+                    table.name, schema_name=table.schema, columns=columns, records=rows
+                )
+            finally:
+                driver.remove_termination_listener(end_now)
     except Exception as error:
-        if isinstance(error, TimeoutError) or driver.is_closed():
+        lost = driver.is_closed()
+        if lost or isinstance(error, TimeoutError):
             # What doesn't answer now won't answer to a ROLLBACK.
             await connection.invalidate(error)
-            if isinstance(error, asyncpg.InterfaceError):
-                raise TransientError(f"the connection was lost: {error}") from error
-        elif isinstance(error, TypeError | ValueError | OverflowError | asyncpg.InternalClientError):
-            # The last: it knows no binary form of the column's type.
+        if lost:
+            raise TransientError(f"the connection was lost: {describe(error)}") from error
+        if _comes_from_a_value(error):
             raise NotEncodedError(str(error)) from error
         raise
     return int(status.removeprefix("COPY "))
+
+
+def _comes_from_a_value(error: Exception) -> bool:
+    """Whether a codec raised it: whatever Python raises where a value is not what the column's type needs, or the
+    driver, which knows no binary form of that type."""
+    if isinstance(error, asyncpg.PostgresError | OSError | AssertionError):
+        return False
+    return isinstance(error, ValueError) or not isinstance(error, asyncpg.InterfaceError)

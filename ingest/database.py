@@ -200,6 +200,11 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no 
             raise
         return status
 
+    async def _prepare(self, query: str, *, use_cache: bool = False, **options: Any) -> Any:
+        # Only COPY asks with the cache, for the types of its columns. It never executes that statement, so nobody would
+        # tell it that a migration has changed a type, and the server would take one type's bytes for another's.
+        return await super()._prepare(query, use_cache=False, **options)
+
     def watch_the_peer(self) -> None:
         ours = self._transport.get_extra_info("socket")
         if ours.family != socket.AF_UNIX:
@@ -234,6 +239,8 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
         pool_size=settings.min_pool_size,
         max_overflow=settings.max_pool_size - settings.min_pool_size,
         pool_timeout=30,
+        # A temporary table keeps the age of the oldest transaction that VACUUM must care for, until its session ends.
+        pool_recycle=3600,
         pool_use_lifo=True,
         json_serializer=_json_text,
         hide_parameters=True,  # an exception's text must hold no message bodies

@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 ORDINAL = "ingest_ordinal"
 """Where a row stands among those of its batch, from 0."""
-_MAY_STAGE = "ingest may stage"
 _MAY_CREATE = select(func.has_database_privilege(func.current_database(), "TEMPORARY"))
 
 
@@ -105,14 +104,12 @@ class Staging:
         self._search = Search(staged=self._staged.fullname, insert=_text(some))
 
     async def allowed(self, connection: AsyncConnection) -> bool:
-        """Whether the role may make temporary tables in this database. Asked once a connection."""
-        info: dict[Any, Any] = (await connection.get_raw_connection()).info
-        if _MAY_STAGE not in info:
-            info[_MAY_STAGE] = bool(await connection.scalar(_MAY_CREATE))
-            if not info[_MAY_STAGE] and not self._missed:
-                self._missed = True
-                log.warning("temporary tables are not allowed; many rows take longer", table=self._table)
-        return bool(info[_MAY_STAGE])
+        """Whether the role may make temporary tables in this database just now."""
+        allowed = bool(await connection.scalar(_MAY_CREATE))
+        if not allowed and not self._missed:
+            log.warning("temporary tables are not allowed; many rows take longer", table=self._table)
+        self._missed = not allowed
+        return allowed
 
     async def prepare(self, connection: AsyncConnection) -> None:
         """Makes the table where this connection has none. Best outside a savepoint that may be rolled back."""

@@ -62,13 +62,18 @@ class TableWriter:
         self._with_default = [name for name in self._columns if self.table.c[name].server_default is not None]
         kinds = {name: travels_as(self.table.c[name].type) for name in self._columns}
         known = {name: kind for name, kind in kinds.items() if kind is not None}
+        # A default that is the client's, not the server's, only SQLAlchemy's own INSERT gives to each row.
+        known_by_the_server = all(column.default is None for column in self.table.columns)
         self._staging = (
             Staging(self.table, known, self._key, value=self._or_default, with_rule=self._with_rule)
-            if len(known) == len(kinds)
+            if len(known) == len(kinds) and known_by_the_server
             else None
         )
+        self._refers_to_itself = any(
+            key.target_fullname.rpartition(".")[0] == self.table.fullname for key in self.table.foreign_keys
+        )
         as_they_are = all(kind is self.table.c[name].type for name, kind in kinds.items())
-        self._copies = as_they_are and not isinstance(write.rule, LastWins)
+        self._copies = known_by_the_server and as_they_are and not isinstance(write.rule, LastWins)
         """Whether rows can be copied straight into the table at all."""
         self._staged_batches = 0
         """How many more batches are staged rather than copied straight."""
@@ -94,7 +99,8 @@ class TableWriter:
         """
         positions, in_order = self._in_order(rows)
         # Where a row of a key that occurs twice is refused, another one of it may prevail: that is not for the server.
-        search = search and len(positions) == len(rows) > 1
+        # Nor where a row may refer to another one, which the search would bring only later.
+        search = search and len(positions) == len(rows) > 1 and not self._refers_to_itself
         result: list[bool | Refusal] = [False] * len(rows)
         for position in positions:
             result[position] = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from ingest.topics.contract import Contract
@@ -23,6 +24,8 @@ def fields_validator(contract: type[Contract]) -> FieldsOf | None:
     None for a contract that is more than its fields (a model's own validator, constructor or extra fields of a type;
     an alias under which a field's own name may come as an unknown one): only an instance does it justice.
     """
+    if contract.model_validate_json.__func__ is not BaseModel.model_validate_json.__func__:  # type: ignore[attr-defined]
+        return None
     found: Any = contract.__pydantic_core_schema__
     definitions: list[CoreSchema] = []
     if isinstance(found, dict) and found["type"] == "definitions":

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     Time,
     Uuid,
+    func,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, HSTORE, INT4RANGE, JSONB, TSVECTOR
 from sqlalchemy.types import TypeDecorator
@@ -40,6 +41,20 @@ class Shouted(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return value and value.upper()
+
+
+class Lowered(TypeDecorator[str]):
+    """One that puts SQL around its parameter."""
+
+    impl = Text
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        return func.lower(bindparam)
+
+
+def test_a_type_with_sql_around_its_parameter_does_not_travel() -> None:
+    assert (travels_as(Lowered()), travels_as(ARRAY(Lowered))) == (None, None)
 
 
 @pytest.mark.parametrize(
