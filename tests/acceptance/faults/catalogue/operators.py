@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from aiokafka import TopicPartition
+
 from tests.acceptance.faults import topics
 from tests.acceptance.faults.fault import fault
 from tests.acceptance.faults.world import World
+from tests.support import kafka
 from tests.support.waiting import eventually
 
 BACK = 40
@@ -31,6 +34,13 @@ async def ledger_moved(world: World) -> None:
 
 @fault("ledger-row-deleted", "the ledger's row of one partition deleted by hand, and put back after 35 s", services=2)
 async def ledger_row_deleted(world: World) -> None:
+    where = TopicPartition(world.name(topics.PLAIN), 1)
+    async with kafka.admin(world.stand.stack.kafka) as admin:
+        # Kafka's own offset follows within a second; only with it can a lost row be told from one that never was.
+        await eventually(
+            lambda: admin.list_consumer_group_offsets(world.group, partitions=[where]),
+            until=lambda found: where in found and found[where].offset > 0,
+        )
     deleted = await world.sql(
         "DELETE FROM ingest_offsets WHERE topic = $1 AND partition = 1 RETURNING *", world.name(topics.PLAIN)
     )
