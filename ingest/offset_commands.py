@@ -112,9 +112,9 @@ def set_offsets(
     execute: Annotated[bool, typer.Option("--execute/--dry-run", help="do it, or only say what it would do")] = False,
 ) -> None:
     """Sets what is read next, in the ledger. Refuses while a process of the group runs."""
-    name, _, number = place.partition(":")
+    name, colon, number = place.partition(":")
     (topic,) = _chosen([name]).values()
-    if number and not number.isdecimal():
+    if colon and not number.isdecimal():  # a script's empty variable must not mean the whole topic
         raise SettingsError(f"{place}: a partition is a number, as in {name}:0")
     target = _target(to_offset, to_earliest, to_latest, to_datetime)
     settings = load_section(KafkaSettings)

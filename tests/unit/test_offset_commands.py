@@ -22,6 +22,8 @@ GPS = "device.sensor.gps.raw"
         ((GPS, "--to-latest", "--to-earliest"), "say where to: one of --to-offset"),
         (("nothing", "--to-latest"), "LOOM_TOPICS holds no topic nothing"),
         ((f"{GPS}:x", "--to-latest"), f"{GPS}:x: a partition is a number"),
+        ((f"{GPS}:", "--to-latest"), f"{GPS}:: a partition is a number"),
+        ((f"{GPS}:0:", "--to-latest"), f"{GPS}:0:: a partition is a number"),
         ((GPS, "--to-datetime", "2026-11-26T20:00:00"), "has no zone"),
         ((GPS, "--to-datetime", "yesterday"), "'yesterday' is no time"),
         ((GPS, "--to-datetime", "1969-01-01T00:00:00Z"), "is before 1970"),
