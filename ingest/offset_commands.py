@@ -133,7 +133,11 @@ def set_offsets(
     for step in steps:
         _line(console, f"{name}:{step.partition}  {_consequence(topic, step)}")
     if settings.auto_offset_reset == "latest" and number and all(step.from_offset is None for step in steps):
-        _line(console, f"{name}: its other partitions without a row will begin at their earliest offset")
+        _line(
+            console,
+            f"{name}: its other partitions without a row will begin where the group has committed, or else at their "
+            "earliest offset",
+        )
     if not execute:
         _line(console, f"dry run: nothing was changed in group {settings.group_id}; --execute does it")
     elif any(step.from_offset != step.to_offset for step in steps):
@@ -169,16 +173,22 @@ def _time(given: str) -> datetime:
 
 
 def _consequence(topic: Topic, step: Step) -> str:
-    at, to = step.from_offset, step.to_offset
-    if at is None:
+    at, to = step.start, step.to_offset
+    if step.from_offset is not None:
+        if to == at:
+            return f"stands at {at} already"
+        where = f"{at} → {to}"
+    elif step.committed is None:
         return f"has no row yet: reading begins at {to}"
-    if to == at:
-        return f"stands at {at} already"
+    elif to == at:
+        return f"has no row yet: reading begins at {to}, which the group had committed"
+    else:
+        where = f"has no row yet: reading begins at {to}, and the group had committed {at}"
     if to > at:
-        return f"{at} → {to}: {_range(at, to)} never read"
+        return f"{where}: {_range(at, to)} never read"
     without_key = any(isinstance(write.rule, Append) for write in topic.writes)
     twice = "its rows are written once more, for a table of it has no key" if without_key else "as duplicates"
-    return f"{at} → {to}: {_range(to, at)} read again: {twice}"
+    return f"{where}: {_range(to, at)} read again: {twice}"
 
 
 def _range(first: int, end: int) -> str:

@@ -37,6 +37,16 @@ class Step:
     from_offset: int | None
     """Where the ledger stands; None: it has no row yet, and gets one."""
     to_offset: int
+    committed: int | None = None
+    """Where there is no row: what the group has committed, which is where a former system stood, or a lost ledger."""
+
+    @property
+    def start(self) -> int:
+        """Where the move begins: at the row, or at what the group has committed, or, without either, where it leads."""
+        for known in (self.from_offset, self.committed):
+            if known is not None:
+                return known
+        return self.to_offset
 
 
 async def plan(
@@ -62,7 +72,11 @@ async def plan(
         raise FatalError(f"offset {target} of {topic} is not on the broker: {', '.join(wrong)}")
     async with engine.connect() as connection:
         stands = await ledger.read_all(connection, group, [topic])
-    return [Step(place[1], stands.get(place), offset) for place, offset in sorted(to.items())]
+    committed = await inquiry.committed(places - set(stands))
+    return [
+        Step(place[1], stands.get(place), offset, committed[place].offset if place in committed else None)
+        for place, offset in sorted(to.items())
+    ]
 
 
 async def _resolve(inquiry: Inquiry, bounds: Mapping[Place, Bounds], target: Target) -> dict[Place, int]:
@@ -92,7 +106,8 @@ async def carry_out(engine: AsyncEngine, inquiry: Inquiry, group: str, topic: st
     """Moves the ledger, all steps or none. Raises FatalError while the group is active, or when the ledger has moved
     since the plan was made."""
     wanted = {step.partition: step for step in steps if step.from_offset != step.to_offset}
-    new = {number: step.to_offset for number, step in wanted.items() if step.from_offset is None}
+    # A new row begins where the group had committed: what lies from there to its place is skipped, or comes again.
+    new = {number: step.start for number, step in wanted.items() if step.from_offset is None}
     async with engine.begin() as connection:
         await connection.execute(_LOCK_TIMEOUT)
         stands = await _lock(connection, group, topic, wanted)
@@ -104,9 +119,10 @@ async def carry_out(engine: AsyncEngine, inquiry: Inquiry, group: str, topic: st
             if await _lock(connection, group, topic, new) != new:
                 raise FatalError(f"somebody else has just begun {topic}; nothing was changed. Look again")
         for number, step in wanted.items():
-            if step.from_offset is not None:
-                reason = f"set from {step.from_offset} to {step.to_offset} by `ingest offsets set`"
-                await ledger.move(connection, group, topic, number, step.from_offset, step.to_offset, reason)
+            if step.start != step.to_offset:
+                from_ = f"{step.start}, which the group had committed," if step.from_offset is None else step.start
+                reason = f"set from {from_} to {step.to_offset} by `ingest offsets set`"
+                await ledger.move(connection, group, topic, number, step.start, step.to_offset, reason)
 
 
 async def _lock(connection: AsyncConnection, group: str, topic: str, partitions: Collection[int]) -> dict[int, int]:

@@ -241,6 +241,26 @@ async def test_offsets_are_set_forward_to_a_time_and_to_either_end(system: Syste
     assert [remark.startswith("note 0: ") for remark in remarks] == [True] * 4
 
 
+async def test_what_a_former_system_committed_is_not_skipped_or_repeated_without_trace(system: System) -> None:
+    name = system.topic(PLAIN)
+    for partition in range(3):
+        await system.produce(PLAIN, plain(f"{partition}-", range(9)), partition=partition)
+    former = AIOKafkaConsumer(bootstrap_servers=system.stack.kafka, group_id=system.group, enable_auto_commit=False)
+    await former.start()
+    former.assign([TopicPartition(name, 0), TopicPartition(name, 1)])
+    await former.commit({TopicPartition(name, 0): 5, TopicPartition(name, 1): 9})
+    await former.stop()
+    done = await command(system, "offsets", "set", name, "--to-latest", "--execute")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "begins at 9, and the group had committed 5: offsets 5 to 8 are never read" in done.stdout
+    (gap,) = await system.sql("SELECT partition, from_offset, to_offset, reason FROM ingest_offset_gaps")
+    assert list(gap.values()) == [0, 5, 9, "set from 5, which the group had committed, to 9 by `ingest offsets set`"]
+    rows = await system.sql("SELECT first_offset, moved, next_offset FROM ingest_offsets ORDER BY partition")
+    assert [tuple(row.values()) for row in rows] == [(5, 4, 9), (9, 0, 9), (9, 0, 9)]
+    accounts, _ = await said(system, PLAIN)
+    assert accounts == dict.fromkeys(range(3), "closes")
+
+
 async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_it(system: System) -> None:
     """It comes after the first look at the group and before the ledger is locked."""
     name, group = system.topic(PLAIN), system.group

@@ -40,6 +40,15 @@ def test_wrong_input_is_refused_in_one_line(arguments: tuple[str, ...], said: st
     ("step", "said"),
     [
         (Step(0, None, 5), "has no row yet: reading begins at 5"),
+        (Step(0, None, 5, committed=5), "has no row yet: reading begins at 5, which the group had committed"),
+        (
+            Step(0, None, 900, committed=500),
+            "has no row yet: reading begins at 900, and the group had committed 500: offsets 500 to 899 are never read",
+        ),
+        (
+            Step(0, None, 5, committed=6),
+            "has no row yet: reading begins at 5, and the group had committed 6: offset 5 is read again: as duplicates",
+        ),
         (Step(0, 5, 5), "stands at 5 already"),
         (Step(0, 5, 6), "5 → 6: offset 5 is never read"),
         (Step(0, 5, 9), "5 → 9: offsets 5 to 8 are never read"),
