@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import standing
@@ -261,8 +262,12 @@ async def test_what_a_former_system_committed_is_not_skipped_or_repeated_without
     assert accounts == dict.fromkeys(range(3), "closes")
 
 
-async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_it(system: System) -> None:
+async def test_a_process_that_joins_while_offsets_are_being_set_keeps_them_from_it(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It comes after the first look at the group and before the ledger is locked."""
+    # The lock is held until the process has joined, which may take longer than an operator would be kept waiting.
+    monkeypatch.setattr("ingest.offsets._LOCK_TIMEOUT", text("SET LOCAL lock_timeout = '120s'"))
     name, group = system.topic(PLAIN), system.group
     await system.produce(PLAIN, plain("a", range(20)), partition=0)
     async with asking(system) as (engine, inquiry):
