@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -166,9 +168,10 @@ def show_dead_letter(identifier: Annotated[int, typer.Argument(metavar="ID", hel
     if row is None:
         raise FatalError(f"there is no dead letter {identifier}; `ingest dead-letters list` shows them")
     console = Console()
+    time = timestamp_of(row.kafka_timestamp)
     for name, value in (
         ("topic", f"{row.topic} partition {row.partition} offset {row.kafka_offset}"),
-        ("time", timestamp_of(row.kafka_timestamp).isoformat()),
+        ("time", time.isoformat() if time else f"{row.kafka_timestamp} ms"),
         ("stage", row.stage),
         ("reason", row.reason + (f" at {row.field_path}" if row.field_path else "")),
         ("error", row.error),
@@ -195,9 +198,14 @@ def adopt(
 
 
 def main() -> None:
-    """The console script. Turns every expected failure into one line and its exit code."""
+    """The console script. Turns every failure into one line and its exit code."""
     try:
         app()
     except IngestError as error:
         sys.stderr.write(f"ingest: {error}\n")
         raise SystemExit(error.exit_code) from None
+    except Exception as error:  # Python would end with 1, which is `reconcile`'s word for a finding
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}: {error}".split())
+        sys.stderr.write(f"ingest: unexpected {what}; this is a bug, please report it\n")
+        raise SystemExit(FatalError.exit_code) from error

@@ -337,6 +337,10 @@ async def database_id(connection: AsyncConnection) -> str:
     return found[0]
 
 
-def timestamp_of(milliseconds: int) -> datetime:
-    """Kafka's milliseconds as a time."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def timestamp_of(milliseconds: int) -> datetime | None:
+    """Kafka's milliseconds as a time. None where they are none: -1, which is no timestamp, and what a producer that
+    counts in smaller units has filled in, so that it lies after the year 9999."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds >= 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None

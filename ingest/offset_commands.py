@@ -22,7 +22,7 @@ from ingest.ledger import timestamp_of
 from ingest.offsets import Step, Target
 from ingest.reconcile import Remark, closes, judge
 from ingest.settings import KafkaSettings, ServiceSettings, load_section
-from ingest.standing import Standing
+from ingest.standing import Row, Standing
 from ingest.topics import Append, Topic, load_topics
 
 FOUND = 1
@@ -84,7 +84,6 @@ def show(topics: Topics = None) -> None:
         table = _table("", "next", "lag", "log start", "log end", "committed", *_TIMES)
         for each in its:
             row, bounds = each.row, each.bounds
-            last = row.last_timestamp if row else None
             _add(
                 table,
                 each.partition,
@@ -93,7 +92,7 @@ def show(topics: Topics = None) -> None:
                 bounds.start if bounds else None,
                 bounds.end if bounds else None,
                 each.committed.offset if each.committed else None,
-                None if last is None or last < 0 else _shown(timestamp_of(last)),  # -1: the producer gave none
+                _last_message(row),
                 _shown(row.updated_at) if row else None,
             )
         _print_topic(console, topic, table, its, [])
@@ -220,6 +219,13 @@ def _by_topic(topics: Iterable[str], found: Iterable[Standing]) -> list[tuple[st
 
 def _shown(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _last_message(row: Row | None) -> str | None:
+    if row is None or row.last_timestamp in (None, -1):  # -1: the producer gave none
+        return None
+    time = timestamp_of(row.last_timestamp)
+    return f"{row.last_timestamp} ms" if time is None else _shown(time)
 
 
 def _console() -> Console:

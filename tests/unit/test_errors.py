@@ -68,3 +68,20 @@ def test_topics_that_can_not_be_loaded_are_one_line_and_exit_code_2(
     assert caught.value.code == 2
     reason = "ModuleNotFoundError: No module named 'acme'"
     assert capsys.readouterr().err == f"ingest: LOOM_TOPICS: can't load acme.is.not.there: {reason}\n"
+
+
+def test_what_nobody_expected_is_one_line_that_says_where_and_never_the_exit_code_of_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("of two\nlines")
+
+    monkeypatch.setattr("sys.argv", ["ingest", "reconcile"])
+    monkeypatch.setattr("ingest.offset_commands.load_section", broken)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"ingest: unexpected ValueError in test_errors\.py:\d+: of two lines; this is a bug, please report it", line
+    )

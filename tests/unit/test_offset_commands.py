@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from typer.testing import CliRunner
 
 from ingest.cli import app
 from ingest.errors import SettingsError
-from ingest.offset_commands import _consequence
+from ingest.ledger import timestamp_of
+from ingest.offset_commands import _consequence, _last_message
 from ingest.offsets import Step
+from ingest.standing import Row
 from ingest.topics import load_topics
 from tests.support.topics import PLAIN
 
@@ -62,3 +66,23 @@ def test_what_follows_is_said(step: Step, said: str) -> None:
 def test_rows_without_a_key_are_said_to_come_again() -> None:
     said = _consequence(PLAIN, Step(0, 9, 5))
     assert said == "9 → 5: offsets 5 to 8 are read again: its rows are written once more, for a table of it has no key"
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (None, None),
+        (-1, None),
+        (0, "1970-01-01 00:00:00"),
+        (1_795_723_200_123, "2026-11-26 20:00:00"),
+        (253_402_300_799_999, "9999-12-31 23:59:59"),
+        (253_402_300_800_000, "253402300800000 ms"),
+        (1_795_723_200_123_456, "1795723200123456 ms"),
+        (-(2**63), f"{-(2**63)} ms"),
+        (2**63 - 1, f"{2**63 - 1} ms"),
+    ],
+)
+def test_any_time_that_a_producer_may_fill_in_is_shown(milliseconds: int | None, shown: str | None) -> None:
+    row = Row(1, 0, 1, 0, 0, 0, 0, milliseconds, datetime(2026, 11, 26, tzinfo=UTC))
+    assert _last_message(row) == shown
+    assert milliseconds is None or (timestamp_of(milliseconds) is None) == (shown is None or shown.endswith("ms"))
