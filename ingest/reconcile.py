@@ -121,7 +121,13 @@ def _committed(standing: Standing, database_id: str) -> Said:
 def _letters(standing: Standing) -> Said:
     counted = standing.row.dead_lettered if standing.row else 0
     surplus = standing.letters - counted
-    if surplus > 0:
+    if 0 < surplus <= standing.outside:
+        yield (
+            False,
+            f"there are {standing.letters} dead letters, and the ledger counted {counted}: the others are older than "
+            "its row's account, or lie where it was moved past them",
+        )
+    elif surplus > 0:
         yield True, f"there are more dead letters, {standing.letters}, than the ledger counted, {counted}"
     elif surplus < 0:
         yield False, f"{-surplus} of {counted} dead letters were deleted"

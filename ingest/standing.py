@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BindParameter, bindparam, func, select
+from sqlalchemy import BindParameter, and_, bindparam, exists, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ingest import ledger
@@ -67,6 +67,9 @@ class Standing:
     committed: Committed | None = None
     letters: int = 0
     """Rows of ``ingest_dead_letters``."""
+    outside: int = 0
+    """Those of them that the row need not have counted: they are older than its account, or lie where it was moved past
+    them. Rows of the ledger that were lost and made again leave such."""
     repeated: tuple[int, int] | None = None
     """Messages that are dead letters more often than moves back explain: how many, and the first one's offset."""
     moves: tuple[Move, ...] = ()
@@ -81,7 +84,7 @@ class Standing:
 class _Snapshot:
     database_id: str
     rows: dict[Place, Row]
-    letters: dict[Place, int]
+    letters: dict[Place, tuple[int, int]]
     repeated: dict[Place, tuple[int, int]]
     moves: dict[Place, list[Move]]
 
@@ -104,11 +107,13 @@ async def read(
             row=snapshot.rows.get(place),
             bounds=Bounds(starts[place], ends[place]) if place in now else None,
             committed=committed.get(place),
-            letters=snapshot.letters.get(place, 0),
+            letters=letters,
+            outside=outside,
             repeated=snapshot.repeated.get(place),
             moves=tuple(snapshot.moves.get(place, ())),
         )
         for place in sorted(now | set(snapshot.rows) | set(snapshot.letters))
+        for letters, outside in (snapshot.letters.get(place, (0, 0)),)
     ]
     return snapshot.database_id, found
 
@@ -136,7 +141,7 @@ async def _snapshot(connection: AsyncConnection, group: str, topics: Collection[
     return _Snapshot(
         await ledger.database_id(connection),
         rows,
-        {(row.topic, row.partition): row.letters for row in await connection.execute(_LETTERS, given)},
+        {(row.topic, row.partition): (row.letters, row.outside) for row in await connection.execute(_LETTERS, given)},
         {(row.topic, row.partition): (row.messages, row.first) for row in await connection.execute(_REPEATED, given)},
         moves,
     )
@@ -149,10 +154,39 @@ _mine = (dead_letters.c.consumer_group == _group, dead_letters.c.topic.in_(_topi
 
 _ROWS = select(ledger.offsets).where(ledger.offsets.c.consumer_group == _group, ledger.offsets.c.topic.in_(_topics))
 _MOVES = select(_gaps).where(_gaps.c.consumer_group == _group, _gaps.c.topic.in_(_topics)).order_by(_gaps.c.id)
-_LETTERS = select(*_coordinates, func.count().label("letters")).where(*_mine).group_by(*_coordinates)
+_with_row = dead_letters.outerjoin(
+    ledger.offsets,
+    and_(
+        ledger.offsets.c.consumer_group == dead_letters.c.consumer_group,
+        ledger.offsets.c.topic == dead_letters.c.topic,
+        ledger.offsets.c.partition == dead_letters.c.partition,
+    ),
+)
+_moved_past = exists().where(
+    _gaps.c.consumer_group == _group,
+    _gaps.c.topic == dead_letters.c.topic,
+    _gaps.c.partition == dead_letters.c.partition,
+    _gaps.c.from_offset <= dead_letters.c.kafka_offset,
+    _gaps.c.to_offset > dead_letters.c.kafka_offset,
+)
+_outside = and_(
+    ledger.offsets.c.topic.is_not(None),
+    or_(
+        ledger.offsets.c.first_offset.is_(None),
+        dead_letters.c.kafka_offset < ledger.offsets.c.first_offset,
+        _moved_past,
+    ),
+)
+_LETTERS = (
+    select(*_coordinates, func.count().label("letters"), func.count().filter(_outside).label("outside"))
+    .select_from(_with_row)
+    .where(*_mine)
+    .group_by(*_coordinates)
+)
 _messages = (
     select(*_coordinates, dead_letters.c.kafka_offset, func.count().label("letters"))
-    .where(*_mine)
+    .select_from(_with_row)
+    .where(*_mine, not_(_outside))
     .group_by(*_coordinates, dead_letters.c.kafka_offset)
     .having(func.count() > 1)
     .subquery()

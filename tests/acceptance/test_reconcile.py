@@ -153,6 +153,24 @@ async def test_dead_letters_are_compared_with_the_ledgers_count(system: System) 
     assert remarks == ["note 0: 1 of 2 dead letters were deleted"]
 
 
+async def test_dead_letters_of_a_lost_row_are_no_fault_of_the_one_that_was_made_again(system: System) -> None:
+    name = system.topic(GPS)
+    await system.produce(GPS, [b"bad", messages.gps(1), b"worse", messages.gps(2)], partition=0)
+    await stopped_after(system, GPS)
+    await system.sql("DELETE FROM ingest_offsets WHERE topic = $1 AND partition = 0", name)
+    for place in ("--to-latest", "--to-earliest"):
+        made = await command(system, "offsets", "set", f"{name}:0", place, "--execute")
+        assert (made.returncode, made.stderr) == (0, "")
+        await stopped_after(system, GPS)
+        accounts, remarks = await said(system, GPS)
+        assert accounts[0] == "closes"
+        assert [remark for remark in remarks if remark.startswith("FOUND")] == []
+        assert "the others are older than its row's account" in remarks[0]
+    assert remarks[0].startswith("note 0: there are 4 dead letters, and the ledger counted 2")
+    (row,) = await system.sql("SELECT first_offset FROM ingest_offsets WHERE topic = $1 AND partition = 0", name)
+    assert row["first_offset"] == 4
+
+
 async def test_what_is_not_begun_lost_or_without_a_broker_is_said(system: System) -> None:
     name = system.topic(PLAIN)
     await system.produce(PLAIN, plain("a", range(10)), partition=0)

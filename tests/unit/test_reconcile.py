@@ -67,6 +67,8 @@ def test_an_account_closes_only_where_its_parts_lead_to_the_row(parts: tuple[int
         (replace(RIGHT, committed=Committed(30, f"{MARKER}theirs")), True, "does another deployment use"),
         (replace(RIGHT, committed=Committed(101, f"{MARKER}ours")), False, "committed offset 101 is ahead"),
         (replace(RIGHT, letters=6), True, "more dead letters, 6, than the ledger counted, 5"),
+        (replace(RIGHT, letters=7, outside=2), False, "there are 7 dead letters, and the ledger counted 5: the others"),
+        (replace(RIGHT, letters=8, outside=2), True, "more dead letters, 8, than the ledger counted, 5"),
         (replace(RIGHT, letters=3), False, "2 of 5 dead letters were deleted"),
         (replace(NEW, letters=1), True, "more dead letters, 1, than the ledger counted, 0"),
         (replace(RIGHT, repeated=(4, 33)), True, "offset 33 and 3 more became a dead letter more often"),
