@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ingest import offsets as moving
 from ingest import standing
 from ingest.command import with_engine
-from ingest.errors import SettingsError
+from ingest.errors import FatalError, SettingsError
 from ingest.inquiry import inquire
 from ingest.ledger import timestamp_of
 from ingest.offsets import Step, Target
@@ -110,7 +110,7 @@ def set_offsets(
     ] = None,
     execute: Annotated[bool, typer.Option("--execute/--dry-run", help="do it, or only say what it would do")] = False,
 ) -> None:
-    """Sets what is read next, in the ledger. Refuses while a process of the group runs."""
+    """Sets what is read next, in the ledger. --execute is refused while a process of the group runs."""
     name, colon, number = place.partition(":")
     (topic,) = _chosen([name]).values()
     if colon and not number.isdecimal():  # a script's empty variable must not mean the whole topic
@@ -118,16 +118,19 @@ def set_offsets(
     target = _target(to_offset, to_earliest, to_latest, to_datetime)
     settings = load_section(KafkaSettings)
 
-    async def work(engine: AsyncEngine) -> list[Step]:
+    async def work(engine: AsyncEngine) -> tuple[str | None, list[Step]]:
         partition = int(number) if number else None
         async with inquire(settings) as inquiry:
+            # First: what a process commits when it ends is then known to the plan.
+            runs = moving.activity(settings.group_id, await inquiry.group())
+            if runs and execute:
+                raise FatalError(runs)
             steps = await moving.plan(engine, inquiry, settings.group_id, name, partition, target)
-            await moving.refuse_active(inquiry, settings.group_id)
             if execute:
                 await moving.carry_out(engine, inquiry, settings.group_id, name, steps)
-        return steps
+        return runs, steps
 
-    steps = with_engine(work)
+    runs, steps = with_engine(work)
     console = _console()
     for step in steps:
         _line(console, f"{name}:{step.partition}  {_consequence(topic, step)}")
@@ -137,6 +140,8 @@ def set_offsets(
             f"{name}: its other partitions without a row will begin where the group has committed, or else at their "
             "earliest offset",
         )
+    if runs:
+        _line(console, f"where it stands may move, and --execute would refuse: {runs}")
     if not execute:
         _line(console, f"dry run: nothing was changed in group {settings.group_id}; --execute does it")
     elif any(step.from_offset != step.to_offset for step in steps):

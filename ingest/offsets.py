@@ -22,7 +22,7 @@ from ingest import ledger
 from ingest.consumer import Bounds
 from ingest.database import sqlstate_of
 from ingest.errors import FatalError
-from ingest.inquiry import Inquiry, Place
+from ingest.inquiry import Group, Inquiry, Place
 
 Target = int | Literal["earliest", "latest"] | datetime
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -90,16 +90,23 @@ async def _resolve(inquiry: Inquiry, bounds: Mapping[Place, Bounds], target: Tar
     return {place: each.start if target == "earliest" else each.end for place, each in bounds.items()}
 
 
+def activity(group: str, found: Group) -> str | None:
+    """What keeps the offsets from being set: who runs. None while nobody does."""
+    if not found.active:
+        return None
+    members = f": {', '.join(sorted(found.members)[:3])}" if found.members else ""
+    more = f" and {len(found.members) - 3} more" if len(found.members) > 3 else ""
+    return (
+        f"group {group} is active ({found.state}{members}{more}); stop every process of it first. One that was "
+        "killed is a member until its session times out"
+    )
+
+
 async def refuse_active(inquiry: Inquiry, group: str) -> None:
     """Raises FatalError while the group has members."""
-    found = await inquiry.group()
-    if found.active:
-        members = f": {', '.join(sorted(found.members)[:3])}" if found.members else ""
-        more = f" and {len(found.members) - 3} more" if len(found.members) > 3 else ""
-        raise FatalError(
-            f"group {group} is active ({found.state}{members}{more}); stop every process of it first. One that was "
-            "killed is a member until its session times out"
-        )
+    found = activity(group, await inquiry.group())
+    if found is not None:
+        raise FatalError(found)
 
 
 async def carry_out(engine: AsyncEngine, inquiry: Inquiry, group: str, topic: str, steps: Sequence[Step]) -> None:
