@@ -191,8 +191,10 @@ def _consequence(topic: Topic, step: Step) -> str:
     if to > at:
         return f"{where}: {_range(at, to)} never read"
     without_key = any(isinstance(write.rule, Append) for write in topic.writes)
-    twice = "its rows are written once more, for a table of it has no key" if without_key else "as duplicates"
-    return f"{where}: {_range(to, at)} read again: {twice}"
+    rows = (
+        "as rows once more, for a table of it has no key" if without_key else "as duplicates where their rows are there"
+    )
+    return f"{where}: {_range(to, at)} read again: {rows}; what was a dead letter is tried again"
 
 
 def _range(first: int, end: int) -> str:
