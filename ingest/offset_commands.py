@@ -29,6 +29,8 @@ FOUND = 1
 """Exit code of ``ingest reconcile`` when there is a finding."""
 PIPED_WIDTH = 200
 """Columns where the output is no terminal: wide enough that no number is broken."""
+MOST_RUNS = 10
+"""Runs of partitions, as 4-7, that a line names."""
 _TIMES = ("last message", "updated")
 """Columns that may be broken between date and time."""
 
@@ -256,8 +258,31 @@ def _print_topic(
     _line(console, topic if its else f"{topic}: the broker does not have it yet")
     if its:
         console.print(table)
+    for line in _lines(remarks):
+        _line(console, f"  {line}")
+
+
+def _lines(remarks: Iterable[Remark]) -> list[str]:
+    """A line for each thing that is said of a topic's partitions, findings first."""
+    said: dict[tuple[bool, str], list[int]] = {}
     for remark in remarks:
-        _line(console, f"  {'FOUND' if remark.finding else 'note'}  partition {remark.partition}: {remark.text}")
+        said.setdefault((remark.finding, remark.text), []).append(remark.partition)
+    return [
+        f"{'FOUND' if finding else 'note'}  {_partitions(numbers)}: {text}"
+        for (finding, text), numbers in sorted(said.items(), key=lambda each: not each[0][0])
+    ]
+
+
+def _partitions(numbers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    shown = ", ".join("-".join(map(str, run)) for run in runs[:MOST_RUNS])
+    more = f" and {len(runs) - MOST_RUNS} more runs" if len(runs) > MOST_RUNS else ""
+    return f"partition{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
 def _line(console: Console, text: str) -> None:

@@ -69,7 +69,7 @@ async def plan(
         if not bounds[place].start <= offset <= bounds[place].end
     ]
     if wrong:
-        raise FatalError(f"offset {target} of {topic} is not on the broker: {', '.join(wrong)}")
+        raise FatalError(f"offset {target} of {topic} is not on the broker: {_few(wrong)}")
     async with engine.connect() as connection:
         stands = await ledger.read_all(connection, group, [topic])
     committed = await inquiry.committed(places - set(stands))
@@ -94,10 +94,9 @@ def activity(group: str, found: Group) -> str | None:
     """What keeps the offsets from being set: who runs. None while nobody does."""
     if not found.active:
         return None
-    members = f": {', '.join(sorted(found.members)[:3])}" if found.members else ""
-    more = f" and {len(found.members) - 3} more" if len(found.members) > 3 else ""
+    members = f": {_few(sorted(found.members))}" if found.members else ""
     return (
-        f"group {group} is active ({found.state}{members}{more}); stop every process of it first. One that was "
+        f"group {group} is active ({found.state}{members}); stop every process of it first. One that was "
         "killed is a member until its session times out"
     )
 
@@ -130,6 +129,10 @@ async def carry_out(engine: AsyncEngine, inquiry: Inquiry, group: str, topic: st
                 from_ = f"{step.start}, which the group had committed," if step.from_offset is None else step.start
                 reason = f"set from {from_} to {step.to_offset} by `ingest offsets set`"
                 await ledger.move(connection, group, topic, number, step.start, step.to_offset, reason)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 async def _lock(connection: AsyncConnection, group: str, topic: str, partitions: Collection[int]) -> dict[int, int]:

@@ -13,6 +13,9 @@ from ingest.consumer import Bounds
 from ingest.settings import KafkaSettings
 from ingest.standing import Row, Standing
 
+NEWEST_MOVES = 3
+"""Moves of a partition that are told one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remark:
@@ -138,7 +141,9 @@ def _letters(standing: Standing) -> Said:
 
 
 def _moves(standing: Standing) -> Said:
-    for move in standing.moves:
+    if len(standing.moves) > NEWEST_MOVES:
+        yield False, f"it was moved {len(standing.moves)} times; these are the newest, ingest_offset_gaps has all"
+    for move in standing.moves[-NEWEST_MOVES:]:
         yield (
             False,
             f"{move.created_at:%Y-%m-%d %H:%M:%S %Z}: moved from {move.from_offset} to {move.to_offset}: {move.reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +10,11 @@ from typer.testing import CliRunner
 
 from ingest.cli import app
 from ingest.errors import SettingsError
+from ingest.inquiry import Group
 from ingest.ledger import timestamp_of
-from ingest.offset_commands import _consequence, _last_message
-from ingest.offsets import Step
+from ingest.offset_commands import _consequence, _last_message, _lines, _partitions
+from ingest.offsets import Step, activity
+from ingest.reconcile import Remark
 from ingest.standing import Row
 from ingest.topics import load_topics
 from tests.support.topics import PLAIN
@@ -88,3 +91,35 @@ def test_any_time_that_a_producer_may_fill_in_is_shown(milliseconds: int | None,
     row = Row(1, 0, 1, 0, 0, 0, 0, milliseconds, datetime(2026, 11, 26, tzinfo=UTC))
     assert _last_message(row) == shown
     assert milliseconds is None or (timestamp_of(milliseconds) is None) == (shown is None or shown.endswith("ms"))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ([3], "partition 3"),
+        ([1, 0], "partitions 0-1"),
+        (range(2000), "partitions 0-1999"),
+        ([0, 2, 3, 4, 9], "partitions 0, 2-4, 9"),
+        (range(0, 30, 2), "partitions 0, 2, 4, 6, 8, 10, 12, 14, 16, 18 and 5 more runs"),
+    ],
+)
+def test_partitions_are_named_in_runs(numbers: Sequence[int], shown: str) -> None:
+    assert _partitions(numbers) == shown
+
+
+def test_what_is_said_of_many_partitions_is_one_line_and_findings_come_first() -> None:
+    notes = [Remark("a", number, "not begun") for number in range(2000)]
+    found = [Remark("a", number, "gone", finding=True) for number in (7, 8, 1999)]
+    assert _lines([*notes, *found, Remark("a", 3, "moved")]) == [
+        "FOUND  partitions 7-8, 1999: gone",
+        "note  partitions 0-1999: not begun",
+        "note  partition 3: moved",
+    ]
+
+
+def test_of_many_members_three_are_named() -> None:
+    said = activity("group", Group("Stable", ("d", "c", "b", "a", "e")))
+    assert said is not None and said.startswith(
+        "group group is active (Stable: a, b, c and 2 more); stop every process"
+    )
+    assert activity("group", Group("Empty", ())) is None

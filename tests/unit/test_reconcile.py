@@ -98,3 +98,11 @@ def test_what_is_read_next_follows_the_settings() -> None:
     assert said(adopted)[1] == (
         True, "offsets 20 to 49 are gone from the broker and were not read. Nothing is read until you decide"
     )  # fmt: skip
+
+
+def test_of_many_moves_the_newest_are_told_and_how_many_there_were() -> None:
+    moves = tuple(Move(7, 3, f"number {number}", NOW) for number in range(5))
+    count, *newest = (text for _, text in said(replace(RIGHT, moves=moves)))
+    assert "moved 5 times" in count
+    assert [text.rsplit(": ", 1)[1] for text in newest] == ["number 2", "number 3", "number 4"]
+    assert len(said(replace(RIGHT, moves=moves[:3]))) == 3
