@@ -68,6 +68,5 @@ def asking_broker() -> Iterator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        raise FatalError(
-            f"broker: {type(error).__name__}: {error}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?"
-        ) from error
+        what = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
+        raise FatalError(f"broker: {what}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?") from error

@@ -50,27 +50,32 @@ class Inquiry:
         self._admin = admin
         self._consumer = consumer
 
-    async def partitions(self, topics: Iterable[str]) -> set[Place]:
-        """Every partition of those topics that exist."""
-        async with _answer():
+    async def partitions(self, topics: Iterable[str]) -> dict[Place, bool]:
+        """Every partition of those topics that exist: whether it has a leader. Nobody can say where the log of one
+        without begins or ends."""
+        async with _answer("topics and their partitions"):
             # Asking for a topic by name would create it on a broker that creates topics by itself.
             existing = sorted(set(topics) & set(await self._admin.list_topics()))
             described = await self._admin.describe_topics(existing) if existing else []
-        return {(topic["topic"], each["partition"]) for topic in described for each in topic["partitions"]}
+        return {
+            (topic["topic"], each["partition"]): each["leader"] >= 0
+            for topic in described
+            for each in topic["partitions"]
+        }
 
     async def starts(self, places: Collection[Place]) -> dict[Place, int]:
         """The first offset that the broker still holds."""
-        async with _answer():
+        async with _answer("where the logs begin"):
             return _by_place(await self._consumer.beginning_offsets(_wanted(places)) if places else {})
 
     async def ends(self, places: Collection[Place]) -> dict[Place, int]:
         """The log's end; with transactions, the first offset that is not decided yet."""
-        async with _answer():
+        async with _answer("where the logs end"):
             return _by_place(await self._consumer.end_offsets(_wanted(places)) if places else {})
 
     async def at(self, places: Collection[Place], milliseconds: int) -> dict[Place, int | None]:
         """The first message whose Kafka timestamp (ms since 1970) is not earlier; None where there is none."""
-        async with _answer():
+        async with _answer("the offsets of a time"):
             found = await self._consumer.offsets_for_times(dict.fromkeys(_wanted(places), milliseconds))
         return {(each.topic, each.partition): None if hit is None else hit.offset for each, hit in found.items()}
 
@@ -115,7 +120,7 @@ async def inquire(settings: KafkaSettings) -> AsyncIterator[Inquiry]:
     """Connects. Raises FatalError when no broker answers or the credentials are refused."""
     client_id = "loom-ingest-command"
     async with AsyncExitStack() as stack:
-        async with _answer():
+        async with _answer("the connection"):
             admin = AIOKafkaAdminClient(**settings.client_options(), client_id=client_id)
             stack.push_async_callback(admin.close)
             await admin.start()
@@ -131,10 +136,13 @@ async def inquire(settings: KafkaSettings) -> AsyncIterator[Inquiry]:
 
 
 @asynccontextmanager
-async def _answer() -> AsyncIterator[None]:
+async def _answer(about: str) -> AsyncIterator[None]:
     with asking_broker():
-        async with asyncio.timeout(ASK_BROKER_S):
-            yield
+        try:
+            async with asyncio.timeout(ASK_BROKER_S):
+                yield
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer about {about} within {ASK_BROKER_S:.0f} s") from error
 
 
 async def _of_coordinator(ask: Callable[[], Awaitable[Result]]) -> Result:
@@ -145,7 +153,7 @@ async def _of_coordinator(ask: Callable[[], Awaitable[Result]]) -> Result:
         stop=stop_after_delay(ASK_BROKER_S / 2),
         reraise=True,
     )
-    async with _answer():
+    async with _answer("the group"):
         return await again(ask)
 
 

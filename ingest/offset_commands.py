@@ -255,7 +255,7 @@ def _add(table: Table, *cells: object) -> None:
 def _print_topic(
     console: Console, topic: str, table: Table, its: Sequence[Standing], remarks: Sequence[Remark]
 ) -> None:
-    _line(console, topic if its else f"{topic}: the broker does not have it yet")
+    _line(console, topic if its else f"{topic}: the broker does not have it yet, or does not show it to this login")
     if its:
         console.print(table)
     for line in _lines(remarks):

@@ -56,10 +56,15 @@ async def plan(
 
     Raises FatalError for an offset that the broker does not have, or a partition.
     """
-    places = {each for each in await inquiry.partitions([topic]) if partition in (None, each[1])}
+    known = await inquiry.partitions([topic])
+    places = {each for each in known if partition in (None, each[1])}
     if not places:
         which = topic if partition is None else f"partition {partition} of {topic}"
-        raise FatalError(f"the broker has no {which}")
+        raise FatalError(f"the broker has no {which}, or does not show it to this login")
+    if leaderless := [f"partition {place[1]}" for place in sorted(places) if not known[place]]:
+        raise FatalError(
+            f"{topic}: {_few(leaderless)} without a leader: the broker can't tell where they begin and end. Try again"
+        )
     starts, ends = await inquiry.starts(places), await inquiry.ends(places)
     bounds = {place: Bounds(starts[place], ends[place]) for place in places}
     to = await _resolve(inquiry, bounds, target)

@@ -64,9 +64,18 @@ def _account(standing: Standing) -> Said:
 
 def _reading(standing: Standing, settings: KafkaSettings, *, topic_is_known: bool) -> Said:
     row, bounds, committed = standing.row, standing.bounds, standing.committed
-    if bounds is None:
+    if standing.leaderless:
+        yield (
+            False,
+            "it has no leader: where its log begins and ends can't be told, and nothing can be read. Look again",
+        )
+    elif bounds is None:
         if row is not None:
-            yield True, f"the broker has no such partition, and the ledger stands at {row.next_offset} in it"
+            yield (
+                True,
+                "the broker has no such partition, or does not show it to this login, and the ledger stands at "
+                f"{row.next_offset} in it",
+            )
     elif row is not None:
         yield from _place(row.next_offset, bounds, settings)
     elif committed is None:

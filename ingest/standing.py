@@ -7,7 +7,7 @@ that arrives meanwhile nor one that is written can look like a fault.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,7 +63,7 @@ class Standing:
     partition: int
     row: Row | None = None
     bounds: Bounds | None = None
-    """None: the broker has no such partition."""
+    """None: the broker has no such partition, does not show it to this login, or can't tell for want of a leader."""
     committed: Committed | None = None
     letters: int = 0
     """Rows of ``ingest_dead_letters``."""
@@ -73,6 +73,7 @@ class Standing:
     repeated: tuple[int, int] | None = None
     """Messages that are dead letters more often than moves back explain: how many, and the first one's offset."""
     moves: tuple[Move, ...] = ()
+    leaderless: bool = False
 
     @property
     def lag(self) -> int | None:
@@ -94,28 +95,33 @@ async def read(
 ) -> tuple[str, list[Standing]]:
     """The database's id, and every partition of the topics that broker or ledger knows, in their order."""
     before = await inquiry.partitions(topics)
-    starts, committed = await inquiry.starts(before), await inquiry.committed(before)
+    starts, committed = await inquiry.starts(_led(before)), await inquiry.committed(before)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         snapshot = await _snapshot(connection, group, topics)
     now = await inquiry.partitions(topics)
-    starts |= await inquiry.starts(now - before)
-    ends = await inquiry.ends(now)
+    starts |= await inquiry.starts(_led(now) - starts.keys())
+    ends = await inquiry.ends(_led(now))
     found = [
         Standing(
             *place,
             row=snapshot.rows.get(place),
-            bounds=Bounds(starts[place], ends[place]) if place in now else None,
+            bounds=Bounds(starts[place], ends[place]) if place in ends else None,
+            leaderless=now.get(place) is False,
             committed=committed.get(place),
             letters=letters,
             outside=outside,
             repeated=snapshot.repeated.get(place),
             moves=tuple(snapshot.moves.get(place, ())),
         )
-        for place in sorted(now | set(snapshot.rows) | set(snapshot.letters))
+        for place in sorted(set(now) | set(snapshot.rows) | set(snapshot.letters))
         for letters, outside in (snapshot.letters.get(place, (0, 0)),)
     ]
     return snapshot.database_id, found
+
+
+def _led(partitions: Mapping[Place, bool]) -> set[Place]:
+    return {place for place, led in partitions.items() if led}
 
 
 async def _snapshot(connection: AsyncConnection, group: str, topics: Collection[str]) -> _Snapshot:
