@@ -46,8 +46,8 @@ def reconcile(topics: Topics = None) -> None:
     """
     settings = load_section(KafkaSettings)
     chosen = _chosen(topics)
-    database_id, found = _read(settings, chosen)
-    remarks = judge(found, settings, database_id)
+    active, database_id, found = _read(settings, chosen)
+    remarks = judge(found, settings, database_id, active=active)
     console = _console()
     for topic, its in _by_topic(chosen, found):
         table = _table("", "first", "written", "duplicate", "dead", "passed", "moved", "next", "lag", "account")
@@ -80,7 +80,7 @@ def show(topics: Topics = None) -> None:
     """Where the ledger stands in each partition, and what the broker has. Times are UTC."""
     settings = load_section(KafkaSettings)
     chosen = _chosen(topics)
-    _, found = _read(settings, chosen)
+    *_, found = _read(settings, chosen)
     console = _console()
     for topic, its in _by_topic(chosen, found):
         table = _table("", "next", "lag", "log start", "log end", "committed", *_TIMES)
@@ -213,10 +213,11 @@ def _chosen(names: Sequence[str] | None) -> dict[str, Topic]:
     return {name: known[name] for name in names}
 
 
-def _read(settings: KafkaSettings, topics: dict[str, Topic]) -> tuple[str, list[Standing]]:
-    async def work(engine: AsyncEngine) -> tuple[str, list[Standing]]:
+def _read(settings: KafkaSettings, topics: dict[str, Topic]) -> tuple[bool, str, list[Standing]]:
+    async def work(engine: AsyncEngine) -> tuple[bool, str, list[Standing]]:
         async with inquire(settings) as inquiry:
-            return await standing.read(engine, inquiry, settings.group_id, topics)
+            active = (await inquiry.group()).active
+            return active, *await standing.read(engine, inquiry, settings.group_id, topics)
 
     return with_engine(work)
 

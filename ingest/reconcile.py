@@ -27,15 +27,17 @@ class Remark:
     finding: bool = False
 
 
-def judge(standings: Iterable[Standing], settings: KafkaSettings, database_id: str) -> list[Remark]:
-    """Everything there is to say, in the order of the partitions."""
+def judge(
+    standings: Iterable[Standing], settings: KafkaSettings, database_id: str, *, active: bool = False
+) -> list[Remark]:
+    """Everything there is to say, in the order of the partitions. ``active``: a process of the group may be running."""
     standings = list(standings)
     known = {each.topic for each in standings if each.row is not None}
     remarks = []
     for each in standings:
         said = (
             *_account(each),
-            *_reading(each, settings, topic_is_known=each.topic in known),
+            *_reading(each, settings, topic_is_known=each.topic in known, active=active),
             *_committed(each, database_id),
             *_letters(each),
             *_moves(each),
@@ -62,7 +64,7 @@ def _account(standing: Standing) -> Said:
         )
 
 
-def _reading(standing: Standing, settings: KafkaSettings, *, topic_is_known: bool) -> Said:
+def _reading(standing: Standing, settings: KafkaSettings, *, topic_is_known: bool, active: bool) -> Said:
     row, bounds, committed = standing.row, standing.bounds, standing.committed
     if standing.leaderless:
         yield (
@@ -77,7 +79,7 @@ def _reading(standing: Standing, settings: KafkaSettings, *, topic_is_known: boo
                 f"{row.next_offset} in it",
             )
     elif row is not None:
-        yield from _place(row.next_offset, bounds, settings)
+        yield from _place(row.next_offset, bounds, settings, active=active)
     elif committed is None:
         late = settings.auto_offset_reset == "latest" and not topic_is_known
         begins = f"at offset {bounds.end}, its end" if late else f"at offset {bounds.start}, its earliest"
@@ -93,10 +95,12 @@ def _reading(standing: Standing, settings: KafkaSettings, *, topic_is_known: boo
         )
 
 
-def _place(next_offset: int, bounds: Bounds, settings: KafkaSettings) -> Said:
+def _place(next_offset: int, bounds: Bounds, settings: KafkaSettings, *, active: bool = False) -> Said:
     """Whether the broker has what comes next."""
     if next_offset < bounds.start:
         what = f"offsets {next_offset} to {bounds.start - 1} are gone from the broker and were not read"
+        if active:  # it reads ahead of what it writes
+            what += ", unless a running process has them in hand: look again before you stop it"
     elif next_offset > bounds.end:
         what = f"the log ends at {bounds.end}, before {next_offset}: the topic was made anew, or cut"
     else:

@@ -107,3 +107,12 @@ def test_of_many_moves_the_newest_are_told_and_how_many_there_were() -> None:
     assert "moved 5 times" in count
     assert [text.rsplit(": ", 1)[1] for text in newest] == ["number 2", "number 3", "number 4"]
     assert len(said(replace(RIGHT, moves=moves[:3]))) == 3
+
+
+def test_what_a_running_process_may_have_in_hand_is_told() -> None:
+    gone = replace(RIGHT, bounds=Bounds(101, 200))
+    kafka = KafkaSettings(bootstrap_servers="nowhere:9092")
+    for active in (False, True):
+        (remark,) = judge([gone], kafka, "ours", active=active)
+        assert remark.finding
+        assert ("unless a running process has them in hand: look again" in remark.text) is active
