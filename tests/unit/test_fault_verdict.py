@@ -21,6 +21,7 @@ SENT = [
     Sent(NEWEST, "e", "row", "trace", 7, partition=0, offset=0),
     Sent(NEWEST, "f", "row", "trace", 3, partition=0, offset=1),
 ]
+ROWS = [(PAIR, 1, 1, 0), (FIRST, 0, 2, 0), (NEWEST, 0, 2, 0)]
 Tables = dict[str, list[Any]]
 
 
@@ -33,7 +34,7 @@ def whole() -> Tables:
         "device_sensor_gps_raw": ["c"],
         "emails_with_embeddings": ["e"],
         "ingest_dead_letters": [(PLAIN, 1)],
-        "ingest_offsets": [(PLAIN, 0, 2), (PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)],
+        "ingest_offsets": [(PLAIN, 0, 2, 2), *ROWS],
     }
 
 
@@ -44,12 +45,12 @@ async def judged(tables: Tables) -> Verdict:
             return [{"topic": f"{topic}.x", "partition": 0, "kafka_offset": offset} for topic, offset in tables[name]]
         if name == "ingest_offsets":
             return [
-                {"topic": f"{topic}.x", "partition": partition, "ended": ended, "off": sum(off)}
-                for topic, partition, ended, *off in tables[name]
+                {"topic": f"{topic}.x", "partition": partition, "ended": ended, "passed": passed, "off": sum(off)}
+                for topic, partition, ended, passed, *off in tables[name]
             ]
         return [{"found": each} for each in tables[name]]
 
-    return await judge(sql, SENT, "x", missed=set(), extra={})
+    return await judge(sql, SENT, "x", missed=set(), extra={}, passed={PLAIN: 2})
 
 
 async def test_nothing_lost_and_nothing_twice_is_seen() -> None:
@@ -74,14 +75,16 @@ def change(table: str, to: Iterable[Any]) -> Callable[[Tables], None]:
         (change("ingest_dead_letters", []), 1, 0),
         (change("ingest_dead_letters", [(PLAIN, 1), (PLAIN, 1)]), 0, 1),
         (change("ingest_dead_letters", [(PLAIN, 1), (PLAIN, 0)]), 1, 0),
-        (change("ingest_offsets", [(PLAIN, 0, 3), (PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
-        (change("ingest_offsets", [(PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
-        (change("ingest_offsets", [(PLAIN, 0, 2, -1), (PAIR, 1, 1), (FIRST, 0, 2), (NEWEST, 0, 2)]), 0, 0),
+        (change("ingest_offsets", [(PLAIN, 0, 3, 2), *ROWS]), 0, 0),
+        (change("ingest_offsets", ROWS), 0, 0),
+        (change("ingest_offsets", [(PLAIN, 0, 2, 2, -1), *ROWS]), 0, 0),
+        (change("ingest_offsets", [(PLAIN, 0, 2, 3), *ROWS]), 0, 0),
+        (change("ingest_offsets", [(PLAIN, 0, 2, 2), (PAIR, 1, 1, 1), *ROWS[1:]]), 0, 0),
     ],
     ids=[
         "lost", "twice", "row of nobody", "one table of two", "one table twice", "later one of a key", "older one wins",
         "no dead letter", "two dead letters", "good one dead-lettered", "account too high", "account missing",
-        "row elsewhere",
+        "row elsewhere", "too much passed", "passed where nothing is to be",
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_seen(broken: Callable[[Tables], None], lost: int, twice: int) -> None:

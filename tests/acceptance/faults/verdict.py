@@ -45,7 +45,13 @@ class Verdict:
 
 
 async def judge(
-    sql: Sql, sent: list[Sent], suffix: str, *, missed: set[Sent], extra: dict[tuple[str, int], int]
+    sql: Sql,
+    sent: list[Sent],
+    suffix: str,
+    *,
+    missed: set[Sent],
+    extra: dict[tuple[str, int], int],
+    passed: dict[str, int],
 ) -> Verdict:
     """Compares what was sent with what is there.
 
@@ -54,6 +60,8 @@ async def judge(
         missed: messages that a fault took from the broker before they could be read: no row, no dead letter.
         extra: messages that the account holds more than were sent, by topic and partition: somebody moved the row back
             by hand.
+        passed: offsets without a message, by topic: of aborted transactions, and transactions' markers. Elsewhere there
+            are none; the service counts as passed what it did not get to see, so a message lost in reading is there.
     """
     verdict = Verdict(messages=len(sent))
     found = await sql("SELECT topic, partition, kafka_offset FROM ingest_dead_letters")
@@ -85,7 +93,7 @@ async def judge(
         if strangers:
             verdict.twice += len(strangers)
             verdict._wrong(f"rows of nobody in {table}: {sorted(strangers)[:3]}")
-    await _account(sql, verdict, by_partition(expected), suffix, extra)
+    await _account(sql, verdict, by_partition(expected), suffix, extra, passed)
     return verdict
 
 
@@ -103,13 +111,19 @@ def _standing(sent: list[Sent]) -> set[Sent]:
 
 
 async def _account(
-    sql: Sql, verdict: Verdict, sent: dict[tuple[str, int], int], suffix: str, extra: dict[tuple[str, int], int]
+    sql: Sql,
+    verdict: Verdict,
+    sent: dict[tuple[str, int], int],
+    suffix: str,
+    extra: dict[tuple[str, int], int],
+    passed: dict[str, int],
 ) -> None:
     rows = {
         (row["topic"].removesuffix(f".{suffix}"), row["partition"]): row
         for row in await sql(
-            "SELECT topic, partition, (written + duplicate + dead_lettered)::int AS ended, (next_offset - first_offset "
-            "- written - duplicate - dead_lettered - passed - moved)::int AS off FROM ingest_offsets"
+            "SELECT topic, partition, (written + duplicate + dead_lettered)::int AS ended, passed::int AS passed, "
+            "(next_offset - first_offset - written - duplicate - dead_lettered - passed - moved)::int AS off "
+            "FROM ingest_offsets"
         )
     }
     for where in sorted(sent | rows):
@@ -120,3 +134,9 @@ async def _account(
             verdict._wrong(f"the account of {where} does not close: {ended} instead of {wanted}")
         if off != -again:  # what was moved by hand is not in the row's own account, and must be seen in it
             verdict._wrong(f"the row of {where} is {off} offsets from where its account leads, instead of {-again}")
+    without = Counter[str]()
+    for (topic, _), row in rows.items():
+        without[topic] += row["passed"]
+    for topic, number in without.items():
+        if number != passed.get(topic, 0):
+            verdict._wrong(f"of {topic}, {number} offsets are passed as without a message, not {passed.get(topic, 0)}")

@@ -61,6 +61,7 @@ class World:
     notes: list[str] = field(default_factory=list)
     missed: set[Sent] = field(default_factory=set)
     extra: dict[tuple[str, int], int] = field(default_factory=dict)
+    passed: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Topic → number of partitions, where a fault changed it."""
     ended_at: float | None = None
@@ -227,7 +228,9 @@ class World:
         )
 
     async def verdict(self) -> Verdict:
-        return await judge(self.sql, self.traffic.sent, self.suffix, missed=self.missed, extra=self.extra)
+        return await judge(
+            self.sql, self.traffic.sent, self.suffix, missed=self.missed, extra=self.extra, passed=self.passed
+        )
 
 
 @asynccontextmanager

@@ -103,8 +103,10 @@ async def aborted_transactions(world: World) -> None:
             for each, future in zip(sent, futures, strict=True):
                 metadata = await future
                 each.partition, each.offset = metadata.partition, metadata.offset
+            world.passed[topics.PLAIN.name] = world.passed.get(topics.PLAIN.name, 0) + 1  # the transaction's marker
             if number % 2:
                 await producer.abort_transaction()
+                world.passed[topics.PLAIN.name] += len(sent)
             else:
                 await producer.commit_transaction()
                 world.traffic.sent.extend(sent)
