@@ -106,7 +106,7 @@ class Positions:
             )
         if row is None:
             first = await self._first_offsets(topic, partition, beside)
-            if first:  # else somebody else has made the row since it was looked for
+            if first:  # else somebody else has begun it since we looked
                 async with self._engine.begin() as connection:
                     await ledger.create(connection, self._group, topic, first)
             row = await self._row(topic, partition)

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ingest import ledger
 from ingest.local.stack import Stack
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
@@ -82,3 +84,25 @@ async def test_many_partitions_cost_a_few_statements_and_a_locked_one_holds_back
             assert held == 7
             await other.rollback()
             await eventually(lambda: reading(pipeline, topic), until=lambda n: n == COUNT, within_s=60)
+
+
+async def test_a_partition_that_another_process_has_just_begun_is_read_from_there(
+    stack: Stack, engine: AsyncEngine, database_url: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one makes the rows after this one has found none, and before it asks which there are."""
+    topic = renamed(PLAIN, suffix)
+    await kafka.create_topics(stack.kafka, [topic.name], partitions=3)
+    known_partitions = ledger.known_partitions
+    asked: list[str] = []
+
+    async def meanwhile(connection: AsyncConnection, group: str, name: str) -> set[int]:
+        asked.append(name)
+        async with engine.begin() as other:
+            await ledger.create(other, group, name, dict.fromkeys(range(3), 0))
+        return await known_partitions(connection, group, name)
+
+    monkeypatch.setattr(ledger, "known_partitions", meanwhile)
+    with statements(engine, "INSERT INTO ingest_offsets") as sent:
+        async with running(stack, engine, database_url, topic) as pipeline:
+            await eventually(lambda: reading(pipeline, topic), until=lambda n: n == 3, within_s=60)
+    assert len(sent) == len(asked) > 0, sent  # the other one's; this one has none to make
