@@ -38,7 +38,7 @@ test: $(STAMP) lint  ## lint, types, layers and all tests, on the same real part
 coverage: $(STAMP)  ## the tests again, slower, and which lines they reach in the process that runs them
 	@$(BIN)/pytest --cov --cov-report=term:skip-covered
 
-faults: $(STAMP)  ## every fault of the matrix, and docs/faults.md from what they did: about an hour
+faults: $(STAMP)  ## every fault of the matrix, and docs/faults.md from what they did: about 25 minutes
 	@$(BIN)/python -m tests.acceptance.faults
 
 bench: $(STAMP)  ## P1 … P10 and the profile, docs/performance.md and the table of docs/sizing.md from them: over an hour

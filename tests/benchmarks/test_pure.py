@@ -62,8 +62,7 @@ def test_a_batch_takes_every_item_in_order(benchmark: BenchmarkFixture) -> None:
 
     def fill() -> list[Item]:
         batch = Batch(policy)
-        for item in items:
-            batch.add(item, 0.0)
+        batch.add(items, 0.0)
         return batch.take()
 
     assert benchmark(fill) == items
