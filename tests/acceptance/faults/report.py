@@ -57,8 +57,8 @@ Every message has an identity of its own, and what must become of it is kept.
   are sent meanwhile included. The session timeout is {SESSION_TIMEOUT_MS // 1000} s where nothing else is said.
 
 Besides the counts, every line asserts: the ledger's account closes for each partition, and it passed over no offset but
-those of transactions; no dead letter comes of an outage; `/healthz` is alive, and `/readyz` is ready in the end; the log
-has one line a change of state and no traceback; SIGTERM ends every process with code 0.
+those of transactions; no dead letter comes of an outage; `/healthz` is alive, and `/readyz` is ready in the end; the
+log has one line a change of state and no traceback; SIGTERM ends every process with code 0.
 
 `make faults` runs all of it and writes this page; the faults marked CI run with the tests, too.
 
