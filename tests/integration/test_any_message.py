@@ -21,8 +21,8 @@ from tests.support.mutations import mutated
 from tests.support.topics import ARCHIVED, CONTENT, EMAILS, EMOTIONS, GPS, LIKES, REASONING, VISION, WORDS
 from tests.unit.examples import EXAMPLES
 
-pytestmark = pytest.mark.usefixtures("way")
-"""Rows end the same whichever way they go."""
+pytestmark = [pytest.mark.usefixtures("way"), pytest.mark.parametrize("way", ["values", "staged"], indirect=True)]
+"""Rows end the same whichever way they go. What is staged goes by COPY, too."""
 
 every_topic = pytest.mark.parametrize(
     ("topic", "valid"), [(each.topic, each.valid) for each in EXAMPLES], ids=[str(each) for each in EXAMPLES]

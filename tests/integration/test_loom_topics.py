@@ -34,8 +34,8 @@ from tests.support.topics import (
 from tests.unit.examples import EXAMPLES, accepted
 from tests.unit.loom_tables import LIFE
 
-pytestmark = pytest.mark.usefixtures("way")
-"""Rows end the same whichever way they go."""
+pytestmark = [pytest.mark.usefixtures("way"), pytest.mark.parametrize("way", ["values", "staged"], indirect=True)]
+"""Rows end the same whichever way they go. What is staged goes by COPY, too."""
 
 FIRST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, FirstWins)]
 LAST_WINS = [each for each in EXAMPLES if isinstance(each.topic.writes[0].rule, LastWins)]
