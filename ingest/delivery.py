@@ -20,7 +20,7 @@ from typing import Literal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tenacity import AsyncRetrying, RetryCallState
+from tenacity import RetryCallState
 
 from ingest import fuse as fuse_table
 from ingest.database import SPLITTABLE, Failure, classify, describe, sqlstate_of
@@ -104,6 +104,8 @@ class Delivery:
         self._status = Status()
         self._paused = False
         self._waiting: deque[_Progress] = deque()
+        # One for all batches: each refers to itself, and would keep its batch in memory until the collector comes.
+        self._retrying = retrying(retry_if=_retry_if, before_sleep=self._before_sleep, sleep=self._sleep)
         metrics.set_lane_state(topic.name, "running")
 
     async def deliver(self, work: Work, ours: Callable[[Work], Work]) -> None:
@@ -120,7 +122,7 @@ class Delivery:
             progress.neighbours = [item for other in waiting for item in other.work.items[:NEIGHBOURS_TRIED]]
             progress.neighbours += done[-NEIGHBOURS_TRIED:]
             try:
-                outcome: Outcome | None = await self._retrying(progress)(self._attempt, progress, ours)
+                outcome: Outcome | None = await self._retrying(self._attempt, progress, ours)
             except _Halve:
                 head, tail = progress.work.split(len(progress.work.items) // 2)
                 waiting.extendleft((_Progress(tail, halved=True), _Progress(head, halved=True)))
@@ -246,25 +248,18 @@ class Delivery:
         if vouched_before and progress.vouched:
             progress.work.items[0] = self._writer.give_up(items[0], error, progress.failures)
 
-    def _retrying(self, progress: _Progress) -> AsyncRetrying:
-        def retry_if(error: BaseException) -> bool:
-            if not isinstance(error, Exception) or isinstance(error, Interrupted | _Halve):
-                return False
-            return classify(error) is not Failure.FATAL
-
-        def before_sleep(state: RetryCallState) -> None:
-            assert state.outcome is not None
-            error = state.outcome.exception()
-            assert error is not None
-            failure = classify(error)
-            progress.error = error
-            if failure is Failure.TRANSIENT:
-                progress.failures += 1
-            if not isinstance(error, FuseOpenError) or self._status.state != "fuse_open":
-                self._metrics.write_failures.labels(self._topic.name, failure.value).inc()
-            self._set_status(_status_of(error, failure))
-
-        return retrying(retry_if=retry_if, before_sleep=before_sleep, sleep=self._sleep)
+    def _before_sleep(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert error is not None
+        failure = classify(error)
+        progress: _Progress = state.args[0]
+        progress.error = error
+        if failure is Failure.TRANSIENT:
+            progress.failures += 1
+        if not isinstance(error, FuseOpenError) or self._status.state != "fuse_open":
+            self._metrics.write_failures.labels(self._topic.name, failure.value).inc()
+        self._set_status(_status_of(error, failure))
 
     async def _sleep(self, seconds: float) -> None:
         if self._stopping:
@@ -291,6 +286,12 @@ _LOGGED = {
     "stopped": "lane stopped; trying again every 30 s",
     "fuse_open": "fuse opened; trying again every 60 s",
 }
+
+
+def _retry_if(error: BaseException) -> bool:
+    if not isinstance(error, Exception) or isinstance(error, Interrupted | _Halve):
+        return False
+    return classify(error) is not Failure.FATAL
 
 
 def _status_of(error: BaseException, failure: Failure) -> Status:

@@ -17,7 +17,8 @@ Promises kept here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from itertools import islice
+from operator import eq, itemgetter
 from typing import Any
 
 import asyncpg
@@ -26,7 +27,7 @@ from sqlalchemy import REAL, ColumnElement, and_, bindparam, func, literal_colum
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import Executable
-from sqlalchemy.types import JSON, UserDefinedType
+from sqlalchemy.types import UserDefinedType
 
 from ingest.copying import NotEncodedError, copy_rows, travels_as
 from ingest.database import Failure, classify, describe
@@ -35,7 +36,6 @@ from ingest.records import Row
 from ingest.searching import Refusal
 from ingest.staging import Staging
 from ingest.topics import FirstWins, LastWins, Topic, Write
-from ingest.topics.contract import JsonText
 from ingest.topics.topic import MESSAGE_TIMESTAMP
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,6 @@ class TableWriter:
         self._key = () if not isinstance(write.rule, FirstWins | LastWins) else write.rule.key
         self._key_of = itemgetter(*self._key) if self._key else None
         self._statement = self._build()
-        self._json = [name for name in self._columns if isinstance(self.table.c[name].type, JSON)]
         self._with_default = [name for name in self._columns if self.table.c[name].server_default is not None]
         kinds = {name: travels_as(self.table.c[name].type) for name in self._columns}
         known = {name: kind for name, kind in kinds.items() if kind is not None}
@@ -110,7 +109,7 @@ class TableWriter:
 
     async def _write(self, connection: AsyncConnection, rows: list[Row], search: bool) -> dict[int, Refusal | None]:
         """Writes rows whose keys are all different; returns the indexes of those that changed nothing."""
-        if len(rows) < COPY_FROM_ROWS or not self._is_encoded(rows):
+        if len(rows) < COPY_FROM_ROWS:
             return await self._write_values(connection, rows)
         if self._staged_batches:
             self._staged_batches -= 1
@@ -174,25 +173,18 @@ class TableWriter:
                 raise
         return await staging.search(connection)
 
-    def _is_encoded(self, rows: list[Row]) -> bool:
-        """Whether the contract's fields for jsonb columns have a Json type. SQLAlchemy's way says it where not."""
-        for name in self._json:
-            value = next((row[name] for row in rows if row[name] is not None), None)
-            if value is not None and not isinstance(value, JsonText):
-                return False
-        return True
-
     def _in_order(self, rows: list[Row]) -> tuple[list[int], list[Row]]:
         """The rows to be written in key order, each key once, and the position of each among those given."""
         if self._key_of is None:
             return list(range(len(rows))), rows
         keys = list(map(self._key_of, rows))
-        if len(set(keys)) == len(keys):
-            order = sorted(range(len(keys)), key=keys.__getitem__)
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        in_order = [keys[position] for position in order]
+        if not any(map(eq, in_order, islice(in_order, 1, None))):
             return order, [rows[position] for position in order]
         prevailing = self._resolve(rows)
-        in_order = [prevailing[key] for key in sorted(prevailing)]
-        return [position for position, _ in in_order], [row for _, row in in_order]
+        prevailed = [prevailing[key] for key in sorted(prevailing)]
+        return [position for position, _ in prevailed], [row for _, row in prevailed]
 
     def _resolve(self, rows: list[Row]) -> dict[Any, tuple[int, Row]]:
         """Key → position of the row that prevails, and the row to be written."""

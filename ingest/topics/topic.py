@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import JSON, Table, UniqueConstraint
 from sqlalchemy.sql.dml import Update
 
-from ingest.topics.contract import Contract
+from ingest.topics.contract import Contract, JsonText
 
 MESSAGE_TIMESTAMP = "message_timestamp"
 """Column of last-wins tables: the ``timestamp`` of the message that wrote the row last."""
@@ -145,6 +145,14 @@ class Topic:
             filled[MESSAGE_TIMESTAMP] = "timestamp"
         return filled | dict(write.columns)
 
+    def _may_be_null(self, field_name: str) -> bool:
+        return type(None) in get_args(self.contract.model_fields[field_name].annotation)
+
+    def _is_json(self, field_name: str) -> bool:
+        annotation = self.contract.model_fields[field_name].annotation
+        kinds = {kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)}
+        return all(isinstance(kind, type) and issubclass(kind, JsonText) for kind in kinds)
+
     def _check(self, write: Write) -> None:
         where = f"topic {self.name}, table {write.table.name}"
         filled = self.columns_of(write)
@@ -153,6 +161,11 @@ class Topic:
                 raise TypeError(f"{where}: there is no column {name}")
             if source not in self.contract.model_fields:
                 raise TypeError(f"{where}: column {name} wants field {source}, which the contract doesn't have")
+            if isinstance(write.table.columns[name].type, JSON) and not self._is_json(source):
+                raise TypeError(
+                    f"{where}: column {name} is JSON, so give field {source} one of the contracts' Json types: "
+                    "another text might be JSON by chance, and of another meaning"
+                )
         for column in write.table.columns:
             if column.name not in filled and not (column.nullable or column.server_default or column.identity):
                 raise TypeError(f"{where}: nothing fills column {column.name}, which is NOT NULL without a default")
@@ -169,5 +182,8 @@ class Topic:
         nullable = [name for name in write.rule.key if write.table.c[name].nullable]
         if nullable:
             raise TypeError(f"{where}: key column {', '.join(nullable)} must be NOT NULL: a NULL equals nothing")
+        absent = [name for name in write.rule.key if self._may_be_null(filled[name])]
+        if absent:
+            raise TypeError(f"{where}: the contract lets key column {', '.join(absent)} be null")
         if isinstance(write.rule, LastWins) and not set(write.rule.update) <= set(filled):
             raise TypeError(f"{where}: `update` names a column that no message fills")

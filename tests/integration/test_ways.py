@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -18,10 +18,9 @@ from ingest.database import Failure, classify, create_engine
 from ingest.errors import TransientError
 from ingest.local.postgres import query
 from ingest.settings import DatabaseSettings
-from ingest.topics import Contract, FirstWins, Topic, Version, Write
 from tests.integration.conftest import Table
 from tests.support import messages
-from tests.support.topics import EMOTIONS, GPS, LIKES, PLAIN, VOICE
+from tests.support.topics import EMOTIONS, LIKES, PLAIN, VOICE
 
 MANY = 150
 """Enough for every way."""
@@ -385,22 +384,3 @@ async def test_a_statement_timeout_within_a_copy_is_transient(table: Any, databa
     query(database_url, f"DROP TRIGGER slow ON {EMOTION_SCORES}")
     await side.write(*emotions(0))
     assert await side.counts() == (MANY, 0, 0)
-
-
-async def test_a_text_for_a_jsonb_column_is_refused_on_every_way(table: Any) -> None:
-    """It might be JSON by chance, and of another meaning."""
-
-    class Loose(Contract):
-        device_id: str
-        latitude: float
-        longitude: float
-        metadata: str | None = None
-
-    topic = Topic(
-        GPS.name,
-        (Version("v1", Loose),),
-        (Write(GPS.tables[0], FirstWins(("device_id", "timestamp"))),),
-    )
-    side: Table = await table(topic)
-    with pytest.raises(StatementError, match="a jsonb column takes JsonText"):
-        await side.write(*(messages.gps(number, message_id=None, metadata="5") for number in range(MANY)))

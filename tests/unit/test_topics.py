@@ -6,7 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Table, Text, UniqueConstraint, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from ingest.errors import SettingsError
 from ingest.topics import (
@@ -28,6 +41,20 @@ class Door(Contract):
     opened: bool
 
 
+class Noted(Contract):
+    """A door whose note is a text, or none."""
+
+    door: contract.Text
+    note: contract.Text | None = None
+
+
+class Described(Contract):
+    """A door whose note is JSON, or none."""
+
+    door: contract.Text
+    note: contract.JsonObject | None = None
+
+
 def lift(old: Any) -> Door:
     return Door(timestamp=old.timestamp, door="a", opened=True)
 
@@ -46,6 +73,18 @@ def table(*more: Any, message_timestamp: bool = False) -> Table:
         Column("opened", Integer),
         Column("schema_version", Text),
         *more,
+    )
+
+
+def noted(kind: Any) -> Table:
+    return Table(
+        "doors",
+        MetaData(),
+        Column("door", Text, nullable=False),
+        Column("timestamp", DateTime(timezone=True)),
+        Column("note", kind, nullable=False),
+        Column("schema_version", Text),
+        UniqueConstraint("door", "note"),
     )
 
 
@@ -113,6 +152,16 @@ REFUSED: list[tuple[str, Any, str]] = [
         r"\bid\b",
     ),
     (
+        "key that the contract lets be null",
+        lambda: declare(Write(noted(Text), FirstWins(("door", "note"))), versions=(Version("v1", Noted),)),
+        "the contract lets key column note be null",
+    ),
+    (
+        "text in a column of JSON: it might be JSON by chance, and of another meaning",
+        lambda: declare(Write(noted(JSONB), Append()), versions=(Version("v1", Noted),)),
+        "column note is JSON, so give field note one of the contracts' Json types",
+    ),
+    (
         "follow-up by a column that the first write does not have",
         lambda: declare(follow_ups=(FollowUp("gate", update(table())),)),
         "gate",
@@ -134,6 +183,8 @@ def test_well_declared_topics_are_taken() -> None:
     key = table(moment, UniqueConstraint("moment", "door"))
     assert declare(Write(key, FirstWins(("door", "moment")), columns={"moment": "timestamp"}))
     assert declare(Write(table(message_timestamp=True), LastWins(("door",), ("opened", "timestamp"))))
+    for kind in (JSON, JSONB):
+        assert declare(Write(noted(kind), Append()), versions=(Version("v1", Described),))
     assert declare(versions=(Version("v0", Contract), Version("v1", Door, lift))).contract is Door
 
 
