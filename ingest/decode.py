@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,12 +46,17 @@ class Decoder:
         self._newest = topic.versions[-1]
         self._max_skew_s = limits.max_skew_s
         self._oldest = limits.oldest
-        self._oldest_s = limits.oldest.timestamp()
+        self._not_ahead, self._seen_from = limits.oldest, 0
+        """What no message that the broker has from then on (ms) says too much with: a whole day asks it once."""
         contract = self._newest.contract
         self._fields_of = fields_validator(contract)
         self._known = frozenset(contract.model_fields)
+        self._count = len(self._known)
         self._knows_parts = contract.unknown_fields.__func__ is not Contract.unknown_fields.__func__  # type: ignore[attr-defined]
-        self._to_rows = [_row_maker(topic.columns_of(write), self._known) for write in topic.writes]
+        columns = [topic.columns_of(write) for write in topic.writes]
+        self._to_rows = [_row_maker(each) for each in columns]
+        self._is_row = len(columns) == 1 and columns[0] == {name: name for name in self._known}
+        """The fields are the only row already."""
 
     def __call__(self, message: Message) -> Item:
         try:
@@ -75,7 +81,8 @@ class Decoder:
                 pass  # the contract itself says what is wrong, or that it is an older version
             else:
                 if fields["schema_version"] == self._newest.name:
-                    return self._record(message, value, fields, self._take_others(fields))
+                    others = () if len(fields) == self._count else self._take_others(fields)
+                    return self._record(message, value, fields, others)
         try:
             contract = self._newest.contract.model_validate_json(value)
         except ValidationError as error:
@@ -86,8 +93,6 @@ class Decoder:
 
     def _take_others(self, fields: dict[str, Any]) -> tuple[str, ...]:
         """Takes the fields that the contract doesn't know out of the others; returns their names."""
-        if len(fields) == len(self._known):
-            return ()
         others = tuple([name for name in fields if name not in self._known])
         for name in others:
             del fields[name]
@@ -95,23 +100,10 @@ class Decoder:
 
     def _record(self, message: Message, value: bytes, fields: dict[str, Any], others: tuple[str, ...]) -> Item:
         timestamp: datetime = fields["timestamp"]
-        seconds = timestamp.timestamp()
-        # -1: the producer gave the record no time, and the broker kept that.
-        broker_s = message.timestamp / 1000 if message.timestamp >= 0 else self._clock()
-        if seconds > broker_s + self._max_skew_s:
-            return self._reject_field(
-                message,
-                "timestamp",
-                "timestamp_ahead",
-                f"{timestamp.isoformat()} is more than {self._max_skew_s:g} s ahead of the broker's time",
-            )
-        if seconds < self._oldest_s:
-            return self._reject_field(
-                message,
-                "timestamp",
-                "timestamp_too_old",
-                f"{timestamp.isoformat()} is before {self._oldest.isoformat()}",
-            )
+        if not self._oldest <= timestamp <= self._not_ahead or message.timestamp < self._seen_from:
+            wrong = self._check_time(message, timestamp)
+            if wrong is not None:
+                return wrong
         if b"\\u0000" in value:  # only then can a text hold a NUL; raw ones are no JSON
             for name, content in fields.items():
                 if _holds_nul(content):
@@ -120,7 +112,32 @@ class Decoder:
                     )
         if others or self._knows_parts:
             others = self._newest.contract.unknown_fields(fields, others)
+        if self._is_row:
+            return Record(message, (fields,), others)
         return Record(message, tuple([make(fields) for make in self._to_rows]), others)
+
+    def _check_time(self, message: Message, timestamp: datetime) -> Rejection | None:
+        # -1: the producer gave the record no time, and the broker kept that.
+        broker_s = message.timestamp / 1000 if message.timestamp >= 0 else self._clock()
+        if timestamp.timestamp() > broker_s + self._max_skew_s:
+            return self._reject_field(
+                message,
+                "timestamp",
+                "timestamp_ahead",
+                f"{timestamp.isoformat()} is more than {self._max_skew_s:g} s ahead of the broker's time",
+            )
+        if timestamp < self._oldest:
+            return self._reject_field(
+                message,
+                "timestamp",
+                "timestamp_too_old",
+                f"{timestamp.isoformat()} is before {self._oldest.isoformat()}",
+            )
+        if message.timestamp >= 0:
+            self._not_ahead, self._seen_from = timestamp, message.timestamp
+            with suppress(OverflowError):
+                self._not_ahead = datetime.fromtimestamp(broker_s + self._max_skew_s, UTC)
+        return None
 
     def _lifted_record(self, message: Message, value: bytes, name: str) -> Item:
         lifted = self._lift(message, value, name)
@@ -197,9 +214,7 @@ def _reject(message: Message, stage: Stage, reason: str, error: str, field_path:
     return Rejection(message=message, stage=stage, reason=reason, error=error, field_path=field_path)
 
 
-def _row_maker(columns: dict[str, str], fields: frozenset[str]) -> Callable[[dict[str, Any]], Row]:
-    if len(columns) == len(fields) and all(column == name for column, name in columns.items()):
-        return lambda fields: fields  # the fields are the row already
+def _row_maker(columns: dict[str, str]) -> Callable[[dict[str, Any]], Row]:
     pairs = tuple(columns.items())
 
     def make(fields: dict[str, Any]) -> Row:

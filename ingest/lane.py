@@ -214,6 +214,9 @@ class Lane:
                     # and the client has moved past them.
                     self._resume_what_is_read((partition.number,))
             await self._follow_positions(reading, arrived)
+            await asyncio.sleep(
+                0
+            )  # what the client has in hand it gives without a pause, and the server waits for rows
 
     def _accept(self, partition: Partition, messages: Sequence[Message]) -> None:
         if partition.verify is not None:
