@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, OffsetOutOfRangeError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from ingest.records import Message
 from ingest.settings import KafkaSettings
@@ -100,7 +101,6 @@ class Broker:
 
     def __init__(self, settings: KafkaSettings, listener: AssignmentListener, *, client_id: str) -> None:
         self._settings = settings
-        self._client_id = client_id
         self._listener = _Listener(self, listener)
         self._subscribed: frozenset[str] = frozenset()
         self.joining = False
@@ -217,29 +217,33 @@ class Broker:
 
     async def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, Committed]:
         """The group's committed offsets with their metadata, for the partitions that have one. Raises KafkaError."""
-        wanted = [TopicPartition(topic, partition) for partition in partitions]
-        admin = AIOKafkaAdminClient(**self._settings.client_options(), client_id=self._client_id)
-        await admin.start()
-        try:
-            # The consumer's own call returns no metadata.
-            found = await admin.list_consumer_group_offsets(self._settings.group_id, partitions=wanted)
-        finally:
-            await admin.close()
-        if set(found) != set(wanted):
-            # The client drops the broker's error: an answer that lacks a partition is none, not "no offset".
+        wanted = set(partitions)
+        # The consumer's own call returns no metadata, and takes an unknown partition for one without an offset. A
+        # client for this question alone would connect anew for every topic.
+        coordinator = self._consumer._coordinator
+        async with _answer_about(f"the committed offsets of {topic}"):
+            await coordinator.ensure_coordinator_known()
+            request = OffsetFetchRequest(self._settings.group_id, [(topic, sorted(wanted))])
+            answer = await coordinator._send_req(request)
+        found: dict[int, Committed] = {}
+        for name, offsets in answer.topics:
+            for partition, offset, metadata, code in offsets:
+                if code:
+                    raise for_code(code)(f"about the committed offset of {name} partition {partition}")
+                found[partition] = Committed(offset, metadata)
+        if set(found) != wanted:
+            # An answer that lacks a partition is none, not "no offset".
             raise KafkaError("the broker did not answer for every partition's committed offset")
-        return {
-            partition.partition: Committed(offset.offset, offset.metadata)
-            for partition, offset in found.items()
-            if offset.offset >= 0
-        }
+        return {partition: each for partition, each in found.items() if each.offset >= 0}
 
     async def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """What the broker holds of these partitions. Raises KafkaError."""
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         async with _answer_about(topic):
-            start = await self._consumer.beginning_offsets(wanted)
-            end = await self._consumer.end_offsets(wanted)
+            # At once: each may wait behind a fetch.
+            start, end = await asyncio.gather(
+                self._consumer.beginning_offsets(wanted), self._consumer.end_offsets(wanted)
+            )
         return {each.partition: Bounds(start[each], end[each]) for each in wanted}
 
     async def ends(self, partitions: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], int]:

@@ -403,25 +403,30 @@ class Lane:
             return
         now = time.monotonic()
         due = [each for each in self._partitions.values() if each.phase != "reading" and each.retry_at <= now]
-        if len(due) > SEEKS_AT_ONCE:
-            due = await self._seek_plain(due)
-        if len(due) > SEEKS_AT_ONCE:
-            await self._seek(due[0])  # of partitions without a row, one makes the rows of all
-            due = await self._seek_plain(due[1:])
+        if len(due) > 1:
+            due = await self._seek_together(due)
         # Together: each waits for answers of a broker that is busy with a fetch.
         for some in (due[start : start + SEEKS_AT_ONCE] for start in range(0, len(due), SEEKS_AT_ONCE)):
             await asyncio.gather(*(self._seek(partition) for partition in some))
 
-    async def _seek_plain(self, due: Sequence[Partition]) -> list[Partition]:
-        """Seeks many by one question each to ledger and broker; returns those that have to be asked about one by one.
-        Where the question fails, that is all of them, and each tells why."""
-        plain = {each.number: each for each in due if each.mismatch is None}
+    async def _seek_together(self, due: Sequence[Partition]) -> list[Partition]:
+        """Seeks many by a few questions to ledger and broker, not a few for each; returns those that have to be asked
+        about one by one. Where a question fails, that is all that are left, and each tells why."""
+        left = list(due)
         try:
-            starts = await self._positions.plain_starts(self.name, plain)
+            left = await self._seek_plain(left)
+            new = [each.number for each in left if each.next_offset < 0]
+            if len(new) > 1:
+                await self._positions.begin(self.name, new)
+                left = await self._seek_plain(left)
         except Exception as error:  # what kind it is decides
             if not isinstance(error, KafkaError) and classify(error) is Failure.FATAL:
                 raise
-            return list(due)
+        return left
+
+    async def _seek_plain(self, due: Sequence[Partition]) -> list[Partition]:
+        plain = {each.number: each for each in due if each.mismatch is None}
+        starts = await self._positions.plain_starts(self.name, plain)
         for number, start in starts.items():
             self._read_from(plain[number], start)
         return [each for each in due if each.number not in starts]

@@ -105,10 +105,7 @@ class Positions:
                 "Restore the row, or use another LOOM_KAFKA_GROUP_ID to begin anew"
             )
         if row is None:
-            first = await self._first_offsets(topic, partition, beside)
-            if first:  # else somebody else has begun it since we looked
-                async with self._engine.begin() as connection:
-                    await ledger.create(connection, self._group, topic, first)
+            await self._begin(topic, partition, beside)
             row = await self._row(topic, partition)
             assert row is not None  # created by us or by somebody else just now
         bounds = (await self._broker.bounds(topic, [partition]))[partition]
@@ -143,6 +140,20 @@ class Positions:
             if bounds[partition].start <= row.next_offset <= bounds[partition].end
         }
 
+    async def begin(self, topic: str, partitions: Collection[int]) -> None:
+        """Makes the rows of those that have none, by one question each to ledger and broker. This process must never
+        have read a row of theirs. A partition for which only a person can say where it begins gets none.
+
+        Raises as :meth:`start_of`.
+        """
+        await self._begin(topic, None, partitions)
+
+    async def _begin(self, topic: str, partition: int | None, beside: Collection[int]) -> None:
+        first = await self._first_offsets(topic, partition, beside)
+        if first:  # else somebody else has begun it since we looked
+            async with self._engine.begin() as connection:
+                await ledger.create(connection, self._group, topic, first)
+
     async def _row(self, topic: str, partition: int) -> LedgerRow | None:
         try:
             async with self._engine.begin() as connection:
@@ -151,13 +162,16 @@ class Positions:
             await self._holders.look_after(error, topic)
             raise
 
-    async def _first_offsets(self, topic: str, partition: int, beside: Collection[int]) -> dict[int, int]:
+    async def _first_offsets(self, topic: str, partition: int | None, beside: Collection[int]) -> dict[int, int]:
         """Where partitions without a ledger row begin. All of a topic that is new to the group, at once, so that
         ``latest`` means one moment. Else those that are to be read: they were added to the topic, and begin at their
-        beginning."""
+        beginning. ``partition`` is the one that must get an answer, if there is one."""
         async with self._engine.connect() as connection:
             known = await ledger.known_partitions(connection, self._group, topic)
-        partitions = {partition, *(beside if known else self._broker.partitions(topic))} - known
+        asked = set() if partition is None else {partition}
+        partitions = (asked | set(beside if known else self._broker.partitions(topic))) - known
+        if not partitions:
+            return {}
         committed = await self._broker.committed(topic, partitions)
         for number, offset in committed.items():
             if offset.marker is None:

@@ -88,7 +88,8 @@ async def test_a_lane_in_trouble_keeps_no_more_than_its_batches_and_holds_back_o
 
 
 async def test_one_cause_that_rejects_everything_opens_the_fuse_until_somebody_accepts(system: System) -> None:
-    service = system.service(LOOM_KAFKA_BATCH_SIZE="10", LOOM_BATCH_MAX_MESSAGES="60")
+    # One read must not bring them all: they would be one batch, and the fuse wants two.
+    service = system.service(LOOM_KAFKA_BATCH_SIZE="10", LOOM_BATCH_MAX_MESSAGES="60", LOOM_KAFKA_MAX_POLL_RECORDS="60")
     service.wait_until_said("partitions assigned")
     bad = [messages.plain("x") | {"timestamp": "2026-03-01T12:00:00"} for _ in range(400)]
     await system.produce(PLAIN, bad)

@@ -86,6 +86,18 @@ async def test_many_partitions_cost_a_few_statements_and_a_locked_one_holds_back
             await eventually(lambda: reading(pipeline, topic), until=lambda n: n == COUNT, within_s=60)
 
 
+async def test_a_few_partitions_are_asked_about_together_too(
+    stack: Stack, engine: AsyncEngine, database_url: str, suffix: str
+) -> None:
+    """Of one transaction each, the many topics of a process would open the whole pool when it starts."""
+    topic = renamed(PLAIN, suffix)
+    await kafka.create_topics(stack.kafka, [topic.name], partitions=3)
+    with statements(engine, "FOR SHARE", "INSERT INTO ingest_offsets") as sent:
+        async with running(stack, engine, database_url, topic) as pipeline:
+            await eventually(lambda: reading(pipeline, topic), until=lambda n: n == 3, within_s=60)
+    assert [statement.split()[0] for statement in sent] == ["SELECT", "INSERT", "SELECT"]
+
+
 async def test_a_partition_that_another_process_has_just_begun_is_read_from_there(
     stack: Stack, engine: AsyncEngine, database_url: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
