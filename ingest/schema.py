@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Table, inspect
-from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.reflection import Inspector, ObjectKind, ObjectScope
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import dead_letters, fuse, ledger, monitoring, pauses
@@ -42,27 +43,61 @@ async def check_schema(engine: AsyncEngine, topics: Iterable[Topic]) -> None:
 
 def _problems(connection: Connection, topics: list[Topic]) -> list[str]:
     inspector = inspect(connection)
-    problems: list[str] = []
-    seen: set[Table] = set()
-    for table in (*SERVICE_TABLES, *(table for topic in topics for table in topic.tables)):
-        if table not in seen:
-            seen.add(table)
-            problems += _table_problems(inspector, table)
+    tables = list(dict.fromkeys((*SERVICE_TABLES, *(table for topic in topics for table in topic.tables))))
+    live = _Catalog(inspector, tables)
+    problems = [problem for table in tables for problem in _table_problems(inspector, table, live.columns.get(table))]
     for topic in topics:
         for write in topic.writes:
-            if isinstance(write.rule, FirstWins | LastWins) and inspector.has_table(
-                write.table.name, write.table.schema
+            if (
+                isinstance(write.rule, FirstWins | LastWins)
+                and write.table in live.columns
+                and frozenset(write.rule.key) not in live.unique_keys[write.table]
             ):
-                keys = _unique_keys(inspector, write.table)
-                if frozenset(write.rule.key) not in keys:
-                    problems.append(f"table {write.table.fullname} has no unique key ({', '.join(write.rule.key)})")
+                problems.append(f"table {write.table.fullname} has no unique key ({', '.join(write.rule.key)})")
     return problems
 
 
-def _table_problems(inspector: Inspector, table: Table) -> list[str]:
-    if not inspector.has_table(table.name, table.schema):
+class _Catalog:
+    """What the database has of these tables: a few questions, however many they are."""
+
+    def __init__(self, inspector: Inspector, tables: Iterable[Table]) -> None:
+        self.columns: dict[Table, list[ReflectedColumn]] = {}
+        """Those of each table that is there."""
+        self.unique_keys: dict[Table, set[frozenset[str]]] = {}
+        by_schema: dict[str | None, list[Table]] = {}
+        for table in tables:
+            by_schema.setdefault(table.schema, []).append(table)
+        for schema, some in by_schema.items():
+            wanted: dict[str, Any] = {
+                "schema": schema,
+                "filter_names": [table.name for table in some],
+                "kind": ObjectKind.ANY,
+                "scope": ObjectScope.ANY,
+            }
+            columns = inspector.get_multi_columns(**wanted)
+            constraints = inspector.get_multi_unique_constraints(**wanted)
+            indexes = inspector.get_multi_indexes(**wanted)
+            primary_keys = inspector.get_multi_pk_constraint(**wanted)
+            for table in some:
+                where = (schema, table.name)
+                if where not in columns:
+                    continue
+                self.columns[table] = columns[where]
+                keys = {frozenset(each["column_names"]) for each in constraints.get(where, ())}
+                keys |= {
+                    frozenset(column for column in index["column_names"] if column is not None)
+                    for index in indexes.get(where, ())
+                    if index["unique"]
+                }
+                if (primary_key := primary_keys.get(where)) is not None:
+                    keys.add(frozenset(primary_key["constrained_columns"]))
+                self.unique_keys[table] = keys
+
+
+def _table_problems(inspector: Inspector, table: Table, columns: Iterable[ReflectedColumn] | None) -> list[str]:
+    if columns is None:
         return [f"table {table.fullname} is missing"]
-    live = {column["name"]: column for column in inspector.get_columns(table.name, table.schema)}
+    live = {column["name"]: column for column in columns}
     problems = []
     for column in table.columns:
         found = live.pop(column.name, None)
@@ -83,15 +118,3 @@ def _table_problems(inspector: Inspector, table: Table) -> list[str]:
 
 def _type_name(kind: Any, inspector: Inspector) -> str:
     return str(kind.compile(dialect=inspector.dialect)).upper()
-
-
-def _unique_keys(inspector: Inspector, table: Table) -> set[frozenset[str]]:
-    name, schema = table.name, table.schema
-    keys = {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(name, schema)}
-    keys |= {
-        frozenset(column for column in index["column_names"] if column is not None)
-        for index in inspector.get_indexes(name, schema)
-        if index["unique"]
-    }
-    keys.add(frozenset(inspector.get_pk_constraint(name, schema)["constrained_columns"]))
-    return keys
