@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import traceback
-from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -21,19 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest import dead_letters, fuse, pauses
 from ingest.adopt import adopt as adopt_declarations
-from ingest.app import App
 from ingest.command import asking_broker, with_database
 from ingest.command import run as run_command
 from ingest.consumer import existing_topics
 from ingest.database import create_plain_engine
-from ingest.errors import FatalError, IngestError, SettingsError
+from ingest.errors import FatalError, SettingsError
 from ingest.ledger import timestamp_of
 from ingest.local.commands import app as stack
 from ingest.local.demo import demo
 from ingest.local.sample_producer import sample
-from ingest.logs import configure_logs
 from ingest.offset_commands import offsets, reconcile
 from ingest.schema import SERVICE_TABLES, check_schema
+from ingest.service import failures_as_one_line, run_service
 from ingest.settings import KafkaSettings, ServiceSettings, load_section, load_settings
 from ingest.topics import load_topics
 
@@ -62,18 +58,7 @@ def run(
     ] = False,
 ) -> None:
     """Reads the topics and writes their tables until it is asked to stop (SIGTERM, Ctrl-C)."""
-    settings = load_settings()
-    configure_logs(settings.service)
-    service = App(settings, wait_for_schema=wait_for_schema)
-    with asyncio.Runner() as runner:
-        try:
-            code = runner.run(service.run())
-        except IngestError:
-            raise
-        except Exception as error:
-            structlog.get_logger(__name__).critical("unexpected; this is a bug, please report it", exc_info=True)
-            raise FatalError(f"unexpected {type(error).__name__}; the log line above has the traceback") from error
-    raise typer.Exit(code)
+    raise typer.Exit(run_service(wait_for_schema=wait_for_schema))
 
 
 @app.command()
@@ -198,14 +183,6 @@ def adopt(
 
 
 def main() -> None:
-    """The console script. Turns every failure into one line and its exit code."""
-    try:
+    """The command line. Turns every failure into one line and its exit code."""
+    with failures_as_one_line():
         app()
-    except IngestError as error:
-        sys.stderr.write(f"ingest: {error}\n")
-        raise SystemExit(error.exit_code) from None
-    except Exception as error:  # Python would end with 1, which is `reconcile`'s word for a finding
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        what = " ".join(f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}: {error}".split())
-        sys.stderr.write(f"ingest: unexpected {what}; this is a bug, please report it\n")
-        raise SystemExit(FatalError.exit_code) from error

@@ -124,7 +124,7 @@ def test_an_unreachable_broker_is_said_once_and_waited_for(environment: dict[str
         service.clean_up()
 
 
-@pytest.mark.parametrize("module", ["typer", "slow_topics"], ids=["its own modules", "the topics"])
+@pytest.mark.parametrize("module", ["structlog", "slow_topics"], ids=["its own modules", "the topics"])
 def test_a_sigterm_while_modules_are_imported_ends_as_asked(
     environment: dict[str, str], tmp_path: Path, module: str
 ) -> None:
