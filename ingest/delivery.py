@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import structlog
@@ -96,7 +97,6 @@ class Delivery:
         self._topic = topic
         self._metrics = metrics
         self._on_outcome = on_outcome
-        self._writer = Writer(engine, group, topic)
         self._holders = StaleHolders(engine, group)
         self._fuse = Fuse()
         self._wake = asyncio.Event()
@@ -107,6 +107,12 @@ class Delivery:
         # One for all batches: each refers to itself, and would keep its batch in memory until the collector comes.
         self._retrying = retrying(retry_if=_retry_if, before_sleep=self._before_sleep, sleep=self._sleep)
         metrics.set_lane_state(topic.name, "running")
+
+    @cached_property
+    def _writer(self) -> Writer:
+        """Made for the first batch: building the statements of a topic takes a hundredth of a second, and a topic to
+        which nothing comes needs none."""
+        return Writer(self._engine, self._group, self._topic)
 
     async def deliver(self, work: Work, ours: Callable[[Work], Work]) -> None:
         """Returns when all of the work is in the database or no longer this process's.
