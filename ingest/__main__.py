@@ -39,13 +39,13 @@ def main() -> None:
 
 def _run(options: Sequence[str]) -> None:
     """What the command line does for ``run``, without it."""
-    # What is imported stays, so looking for garbage meanwhile, a tenth of the time, finds none.
-    gc.disable()
+    gc.disable()  # what is imported stays: looking for garbage in it would take a tenth of the time
     # structlog would import it, a tenth of a second and 5 MiB, for coloured tracebacks, which the service does not log.
     sys.modules["rich"] = None  # type: ignore[assignment] # Python's way to say: as if it were not installed
     from ingest.service import failures_as_one_line, run_service
 
     del sys.modules["rich"]
+    gc.freeze()
     gc.enable()
     with failures_as_one_line():
         sys.exit(run_service(wait_for_schema=WAIT_FOR_SCHEMA in options))
