@@ -32,10 +32,12 @@ FIRST_ROW = "SELECT min(pg_xact_commit_timestamp(xmin)) FROM analysis_audio_emot
 async def start(context: Context, result: Result) -> None:
     result.method = (
         "The schema is there, all twelve topics exist, a few messages lie in one of them, and the broker has "
-        "`group.initial.rebalance.delay.ms=0`. The time runs from the start of the process to the commit of the first "
-        "row. Memory at rest is looked at after that, while nothing arrives."
+        "`group.initial.rebalance.delay.ms=0`. Python's modules are compiled, as they are in the image. The time runs "
+        "from the start of the process to the commit of the first row. Memory at rest is looked at after that, while "
+        "nothing arrives."
     )
     times, memories = [], []
+    await _start(context)  # compiles
     for _ in range(max(REPETITIONS, context.size.repetitions)):
         first, rest = await _start(context)
         times.append(first)
@@ -56,6 +58,7 @@ async def start(context: Context, result: Result) -> None:
 
 async def _start(context: Context) -> tuple[float, float]:
     bed, templates = context.bed, Templates(context.bed.seed)
+    compiled = Service(settings={"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(bed.directory / "bytecode")})
     with bed.database() as database:
         async with bed.topics(EVERY) as names:
             async with sender(bed.stack.kafka) as sends:
@@ -65,7 +68,7 @@ async def _start(context: Context) -> tuple[float, float]:
             connection = await asyncpg.connect(database.url)
             try:
                 begun = datetime.now(UTC)
-                with started(bed, Service(), Load(names, {}, 0), database) as running:
+                with started(bed, compiled, Load(names, {}, 0), database) as running:
                     await until_ended(connection, BY_LEDGER, 10)
                     first = await connection.fetchval(FIRST_ROW)
                     looks = []
