@@ -17,15 +17,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import structlog
-from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.batch import Batch, BatchPolicy
 from ingest.consumer import Broker, OffsetsMissingError, ReadError, UnreadableHeaderError
-from ingest.database import Failure, classify, describe
 from ingest.decode import Decoder
 from ingest.delivery import Delivery, Interrupted, Status
 from ingest.ledger import LastRecord
@@ -33,7 +30,7 @@ from ingest.lenient import read_leniently
 from ingest.metrics import Metrics
 from ingest.positions import Partition, Positions, Start
 from ingest.records import Item, Message, Record
-from ingest.retry import LANE_RETRY_S
+from ingest.seeking import SEEK_RETRY_S, Seeking
 from ingest.topics import Topic
 from ingest.writer import Outcome, Span, Work
 
@@ -41,9 +38,6 @@ log = structlog.get_logger(__name__)
 
 IDLE_POSITION_S = 1.0
 """How often a partition without messages is asked whether its position moved past control records."""
-SEEK_RETRY_S = 2.0
-SEEKS_AT_ONCE = 8
-"""Each takes a connection of the pool for a moment."""
 READ_RETRY_S = 1.0
 
 
@@ -66,7 +60,7 @@ class Lane:
         self.topic = topic
         self.name = topic.name
         self._broker = broker
-        self._positions = positions
+        self._seeking = Seeking(topic.name, positions, self._read_from)
         self._decode = decoder
         self._metrics = metrics
         self._on_written = on_written
@@ -403,57 +397,10 @@ class Lane:
             return
         now = time.monotonic()
         due = [each for each in self._partitions.values() if each.phase != "reading" and each.retry_at <= now]
-        if len(due) > 1:
-            due = await self._seek_together(due)
-        # Together: each waits for answers of a broker that is busy with a fetch.
-        for some in (due[start : start + SEEKS_AT_ONCE] for start in range(0, len(due), SEEKS_AT_ONCE)):
-            await asyncio.gather(*(self._seek(partition) for partition in some))
+        await self._seeking.seek(due, self._never_read)
 
-    async def _seek_together(self, due: Sequence[Partition]) -> list[Partition]:
-        """Seeks many by a few questions to ledger and broker, not a few for each; returns those that have to be asked
-        about one by one. Where a question fails, that is all that are left, and each tells why."""
-        left = list(due)
-        try:
-            left = await self._seek_plain(left)
-            new = [each.number for each in left if each.next_offset < 0]
-            if len(new) > 1:
-                await self._positions.begin(self.name, new)
-                left = await self._seek_plain(left)
-        except Exception as error:  # what kind it is decides
-            if not isinstance(error, KafkaError) and classify(error) is Failure.FATAL:
-                raise
-        return left
-
-    async def _seek_plain(self, due: Sequence[Partition]) -> list[Partition]:
-        plain = {each.number: each for each in due if each.mismatch is None}
-        starts = await self._positions.plain_starts(self.name, plain)
-        for number, start in starts.items():
-            self._read_from(plain[number], start)
-        return [each for each in due if each.number not in starts]
-
-    async def _seek(self, partition: Partition) -> None:
-        unread = [each.number for each in self._partitions.values() if each.next_offset < 0]
-        try:
-            start = await self._positions.start_of(
-                self.name,
-                partition.number,
-                mismatch=partition.mismatch,
-                known=partition.next_offset >= 0,
-                beside=unread,
-            )
-        except KafkaError as error:
-            self._hold(partition, "unsought", SEEK_RETRY_S, f"broker: {type(error).__name__}: {error}")
-            return
-        except Exception as error:  # what kind it is decides
-            failure = classify(error)
-            if failure is Failure.FATAL:
-                raise
-            if failure is Failure.TRANSIENT:
-                self._hold(partition, "unsought", SEEK_RETRY_S, f"database: {describe(error)}")
-            else:
-                self._hold(partition, "held", LANE_RETRY_S, describe(error))
-            return
-        self._read_from(partition, start)
+    def _never_read(self) -> list[int]:
+        return [each.number for each in self._partitions.values() if each.next_offset < 0]
 
     def _read_from(self, partition: Partition, start: Start) -> None:
         if self._partitions.get(partition.number) is not partition:
@@ -470,19 +417,6 @@ class Lane:
             if partition.problem is not None:
                 log.info("reading again", topic=self.name, partition=partition.number)
             partition.problem = None
-
-    def _hold(self, partition: Partition, phase: Literal["unsought", "held"], seconds: float, problem: str) -> None:
-        if partition.problem is None or partition.phase != phase:
-            log.warning(
-                "partition not read; trying again",
-                topic=self.name,
-                partition=partition.number,
-                every_s=seconds,
-                reason=problem,
-            )
-        partition.phase = phase
-        partition.problem = problem
-        partition.retry_at = time.monotonic() + seconds
 
     # Counting.
 
