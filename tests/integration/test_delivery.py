@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import asyncpg
@@ -222,3 +224,21 @@ async def test_a_lane_that_is_stopped_does_not_wait_for_a_retry(
             await asyncio.wait_for(delivering, 5)
     await migration.close()
     assert await plain.counts() == (0, 0, 0)
+
+
+async def test_a_written_batch_is_freed_at_once(engine: AsyncEngine, table: Any) -> None:
+    """Without waiting for the garbage collector, which looks seldom (see ``ingest.app``)."""
+    plain: Table = await table(PLAIN)
+    lane = Lane(engine, PLAIN)
+    await lane.start(plain.work([messages.plain("warm")]))
+    gc.collect()
+    gc.disable()
+    try:
+        work = plain.work([messages.plain(f"m{number}") for number in range(200)])
+        freed = weakref.ref(work.items[0].message)
+        await lane.start(work)
+        del work
+        lane.outcomes.clear()  # they keep the last message of a partition
+        assert freed() is None
+    finally:
+        gc.enable()
