@@ -143,8 +143,9 @@ class WasmServer:
 
     def start(self) -> None:
         """Returns when it answers a query. Raises LocalStackError with the end of its log if it never does."""
+        # V8's quick compiler alone: a server doesn't live long enough to earn back what the optimizing one costs.
         self._process.launch(
-            [str(_node()), str(self._program / "wire.mjs"), str(self._port), str(self._data)],
+            [str(_node()), "--liftoff-only", str(self._program / "wire.mjs"), str(self._port), str(self._data)],
             environment=own_environment(),
         )
         self._process.wait_until(lambda: answers(self.url), deadline_s=START_DEADLINE_S)
