@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 IDLE_POSITION_S = 1.0
 """How often a partition without messages is asked whether its position moved past control records."""
 READ_RETRY_S = 1.0
+DECODED_AT_ONCE = 50
+"""Messages, half a millisecond. A transaction is a dozen of short exchanges: each would wait for all that a poll hands
+over."""
 
 
 class Lane:
@@ -196,21 +199,24 @@ class Lane:
             self._read_problem = self.read_failing_since = None
             waiting = self._broker.waiting(self.name, {partition.number: partition.tail for partition in reading})
             self._batch.wait_for(waiting - sum(map(len, arrived.values())))
-            for partition in reading:
-                messages = arrived.get(partition.number)
-                if not messages:
-                    continue
-                if self._is_read(partition):
-                    self._accept(partition, messages)
-                else:
+            await self._accept_all(arrived, [(partition, partition.sought) for partition in reading])
+            await self._follow_positions(reading, arrived)
+
+    async def _accept_all(
+        self, arrived: Mapping[int, Sequence[Message]], sought: Sequence[tuple[Partition, int]]
+    ) -> None:
+        """Decodes a few messages at a time: what a write waits for is done between."""
+        for partition, times in sought:
+            messages = arrived.get(partition.number, ())
+            for start in range(0, len(messages), DECODED_AT_ONCE):
+                if not self._is_read(partition) or partition.sought != times:
                     # Meanwhile it may have gone, or been found elsewhere in the ledger: these are not to be written. Or
                     # a rebalance has taken it and given it back, and it has been sought: then these came from there,
                     # and the client has moved past them.
                     self._resume_what_is_read((partition.number,))
-            await self._follow_positions(reading, arrived)
-            await asyncio.sleep(
-                0
-            )  # what the client has in hand it gives without a pause, and the server waits for rows
+                    break
+                self._accept(partition, messages[start : start + DECODED_AT_ONCE])
+                await asyncio.sleep(0)
 
     def _accept(self, partition: Partition, messages: Sequence[Message]) -> None:
         if partition.verify is not None:
@@ -262,6 +268,7 @@ class Lane:
         have moved past records that were lost with an error."""
         if self._is_read(partition):
             offset = partition.verify.offset if partition.verify else partition.tail
+            partition.sought += 1
             self._broker.seek(self.name, partition.number, offset)
 
     def _resume_what_is_read(self, numbers: Iterable[int]) -> None:
@@ -278,6 +285,7 @@ class Lane:
         for number in numbers & set(self._partitions):
             partition = self._partitions[number]
             partition.phase = "unsought"
+            partition.sought += 1
             partition.retry_at = 0.0
             self._broker.pause(self.name, number)
         self._drop(numbers, "sought_anew")

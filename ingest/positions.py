@@ -53,6 +53,8 @@ class Partition:
     """What the first record that arrives must be, if it lies below ``tail``."""
     mismatch: LastRecord | None = None
     """The ledger's last record, where the broker was found to hold another one."""
+    sought: int = 0
+    """How often it was sought. What the client handed out before is not what comes next."""
     gone: bool = False
     """The broker no longer has what comes next. What was read before is written first."""
     retry_at: float = 0.0
