@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ async def test_every_column_of_a_message_reaches_its_row(table: Any) -> None:
     nested = {"device_id": "old", "timestamp": messages.at(9), "data": {"latitude": -90, "longitude": 180}}
     await gps.write(flat, nested)
     first, second = await gps.rows("SELECT * FROM device_sensor_gps_raw ORDER BY device_id")
-    assert first["metadata"] == {"a": [1, {"b": None}]}
+    assert json.loads(first["metadata"]) == {"a": [1, {"b": None}]}
     assert (first["altitude"], first["accuracy"], first["speed"], first["bearing"]) == (34, 2.5, 0.1, 359.9)
     assert (first["message_id"], first["schema_version"]) == ("m1", "v1")
     assert (second["latitude"], second["longitude"], second["metadata"]) == (-90, 180, None)
@@ -122,7 +123,7 @@ async def test_like_and_archived_page_end_in_one_row_in_every_order(
             await (likes if name == "like" else archived).write(bodies[name])
     (row,) = await likes.rows("SELECT * FROM twitter_likes_with_embeddings")
     assert row["screenshot_url"] == "/screens/w1-20.png"
-    assert row["extracted_content"] == {"text": "page at 20", "links": ["https://example.org"], "media": []}
+    assert json.loads(row["extracted_content"]) == {"text": "page at 20", "links": ["https://example.org"], "media": []}
     assert row["extraction_timestamp"].isoformat() == messages.at(20)
     assert row["message_timestamp"].isoformat() == messages.at(5)
 
