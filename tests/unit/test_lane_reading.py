@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from ingest.batch import BatchPolicy
 from ingest.database import create_engine
 from ingest.decode import Decoder, TimestampLimits
-from ingest.lane import Lane
+from ingest.lane import DECODED_AT_ONCE, Lane
 from ingest.ledger import LastRecord
 from ingest.metrics import Metrics
+from ingest.records import Item, Message
 from ingest.settings import DatabaseSettings
 from tests.support import messages
 from tests.support.topics import PLAIN
 from tests.support.waiting import eventually
 
-LOG = [messages.FakeMessage(messages.encode(messages.plain(f"m{offset}")), offset=offset) for offset in range(20)]
+LOG = [
+    messages.FakeMessage(messages.encode(messages.plain(f"m{offset}")), offset=offset)
+    for offset in range(4 * DECODED_AT_ONCE)
+]
+LIMITS = TimestampLimits(86_400, datetime(2000, 1, 1, tzinfo=UTC))
 
 
 class LateBroker:
     """Answers when it is told to, and hands a message out once, as the client does: its position moves past it."""
 
-    def __init__(self) -> None:
+    def __init__(self, hands: int = 5) -> None:
+        self._hands = hands
         self.position_of = 0
         self.asked = 0
         self.answer = asyncio.Event()
@@ -33,7 +40,7 @@ class LateBroker:
     async def fetch(self, topic: str, partitions: Iterable[int]) -> dict[int, list[messages.FakeMessage]]:
         self.asked += 1
         await self.answer.wait()
-        handed = LOG[self.position_of : self.position_of + 5]
+        handed = LOG[self.position_of : self.position_of + self._hands]
         self.position_of += len(handed)
         if not handed:
             await asyncio.Event().wait()
@@ -49,16 +56,34 @@ class LateBroker:
         self.position_of = offset
         return True
 
+    def pause(self, topic: str, partition: int) -> None:
+        pass
 
-def lane_of(broker: LateBroker) -> Lane:
+
+class Meanwhile(Decoder):
+    """Lets something happen as soon as the event loop turns after one message."""
+
+    def __init__(self, offset: int, happens: Callable[[], None]) -> None:
+        super().__init__(PLAIN, LIMITS)
+        self._offset = offset
+        self._happens = happens
+
+    def __call__(self, message: Message) -> Item:
+        if message.offset == self._offset:
+            self._offset = -1
+            asyncio.get_running_loop().call_soon(self._happens)
+        return super().__call__(message)
+
+
+def lane_of(broker: LateBroker, decoder: Decoder | None = None) -> Lane:
     return Lane(
         PLAIN,
         engine=create_engine(DatabaseSettings(url="postgresql://nobody:x@127.0.0.1:1/none"), application_name="test"),
         broker=broker,
         positions=None,
         group="group",
-        decoder=Decoder(PLAIN, TimestampLimits(86_400, datetime(2000, 1, 1, tzinfo=UTC))),
-        policy=BatchPolicy(100, 1.0, 100, 2**20),
+        decoder=decoder or Decoder(PLAIN, LIMITS),
+        policy=BatchPolicy(100, 1.0, 1000, 2**20),
         metrics=Metrics(),
         on_written=lambda *_: None,
     )
@@ -118,3 +143,41 @@ async def test_the_last_message_that_is_read_again_to_be_compared_is_not_written
     broker.answer.set()
     async with reading(lane):
         assert await offsets_read(lane) == list(range(3, len(LOG)))
+
+
+async def test_what_was_handed_over_before_the_ledger_moved_back_leaves_no_gap() -> None:
+    broker = LateBroker(hands=len(LOG))
+
+    def move_back() -> None:
+        """What the writing task does when it finds the ledger elsewhere."""
+        (partition,) = lane.partitions
+        lane._unseek({0})
+        partition.next_offset = partition.taken = partition.tail = 3
+        broker.seek(PLAIN.name, 0, 3)
+        partition.phase = "reading"
+        lane._readable.set()
+
+    lane = lane_of(broker, Meanwhile(DECODED_AT_ONCE + 7, move_back))
+    assign(lane, broker, 3)
+    broker.answer.set()
+    async with reading(lane):
+        assert await offsets_read(lane) == list(range(3, len(LOG)))
+
+
+async def test_a_log_that_may_have_changed_is_compared_although_more_had_been_handed_over() -> None:
+    broker = LateBroker(hands=len(LOG))
+
+    def look_again() -> None:
+        lane.verify_again()
+
+    lane = lane_of(broker, Meanwhile(DECODED_AT_ONCE + 7, look_again))
+    assign(lane, broker, 3)
+    (partition,) = lane.partitions
+    partition.last = dataclasses.replace(LastRecord.of(LOG[2]), timestamp=5)
+    broker.answer.set()
+    async with reading(lane):
+
+        async def found() -> bool:
+            return partition.mismatch is not None
+
+        await eventually(found)
