@@ -135,7 +135,7 @@ class Decoder:
             )
         if message.timestamp >= 0:
             self._not_ahead, self._seen_from = timestamp, message.timestamp
-            with suppress(OverflowError):
+            with suppress(OverflowError, ValueError):  # beyond the year 9999: then no message's own time is
                 self._not_ahead = datetime.fromtimestamp(broker_s + self._max_skew_s, UTC)
         return None
 

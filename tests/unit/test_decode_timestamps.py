@@ -121,3 +121,27 @@ def test_record_without_a_time_of_its_own_is_held_against_the_clock() -> None:
     for seconds, kind in ((86_400, Record), (86_401, Rejection)):
         message = FakeMessage(encode(LIKE.valid | {"timestamp": at(seconds)}), timestamp=-1)
         assert isinstance(decode(message), kind)
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "broker_ms"),
+    [(1e12, 0), (float("inf"), 0), (86_400, 10**17), (86_400, 253_402_300_799_000)],
+    ids=["a limit after the year 9999", "no limit", "a broker's time after the year 9999", "its last second"],
+)
+def test_a_limit_that_no_calendar_has_refuses_nothing(skew_s: float, broker_ms: int) -> None:
+    decode = Decoder(EMOTION.topic, TimestampLimits(skew_s, datetime(2000, 1, 1, tzinfo=UTC)))
+    for _ in range(2):
+        assert isinstance(decode(FakeMessage(encode(EMOTION.valid), timestamp=broker_ms)), Record)
+
+
+def test_each_message_is_held_against_the_brokers_own_time_of_it() -> None:
+    """Whatever came before, and in whatever order brokers' times come."""
+    decode = Decoder(EMOTION.topic, TimestampLimits(60, datetime(2000, 1, 1, tzinfo=UTC)))
+    now_ms = int(NOW.timestamp() * 1000)
+    for broker_s, own_s, taken in [
+        (0, 59, True), (0, 61, False), (100, 159, True), (100, 161, False), (0, 61, False), (0, 59, True),
+        (-50, 11, False), (-50, 9, True), (1000, 1059, True), (0, 61, False),
+    ]:  # fmt: skip
+        item = decode(FakeMessage(encode(EMOTION.valid | {"timestamp": at(own_s)}), timestamp=now_ms + broker_s * 1000))
+        assert isinstance(item, Record) is taken, (broker_s, own_s)
+        assert isinstance(item, Rejection) is not taken
