@@ -49,7 +49,7 @@ LOOP_STUCK_S = 30.0
 
 GC_THRESHOLD = 50_000
 """New objects in hand before the collector looks for cycles. Batches are no garbage, and hold none: looking at each
-message as often as Python does by default takes a sixth of the CPU."""
+message as often as Python does by default takes a seventh of the CPU."""
 
 
 class Stopped(Exception):
@@ -121,7 +121,7 @@ class App:
             self._pipeline, self._waiting_for = pipeline, None
             gc.collect()
             gc.set_threshold(GC_THRESHOLD)
-            gc.freeze()  # modules, contracts and statements stay: no collection has to look at them again
+            gc.freeze()  # modules, contracts and pools stay: no collection has to look at them again
             log.info("running", topics=sorted(topics), group=self._settings.kafka.group_id, database=database_id)
             running = asyncio.create_task(pipeline.run(self._stop))
             stopping = asyncio.create_task(self._stop.wait())

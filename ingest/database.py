@@ -281,5 +281,5 @@ def _json_text(value: Any) -> str:
 
 
 async def _keep_codec(_: Any) -> None:
-    """In place of SQLAlchemy's own codecs for JSON: the driver's take a text as it is, twice as fast. The service reads
-    no JSON; a column of it would come as text."""
+    """In place of SQLAlchemy's own codecs for JSON: the driver's take a text as it is, without a call of Python
+    for each value. The service reads no JSON; a column of it would come as text."""

@@ -35,7 +35,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 def _in_utc_at_once(text: str, validate: ValidatorFunctionWrapHandler) -> Any:
-    """What most producers send, a time in UTC, Python reads itself in a third of the time; the rest is pydantic's."""
+    """What most producers send, a time in UTC, Python reads with its own zone object; the rest is pydantic's."""
     with suppress(ValueError):
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is UTC:
