@@ -85,7 +85,7 @@ class Messages:
         fields = self._head(self._rng.choice(DEVICES), time)
         fields |= result.make(self._rng, time)
         identity = (fields[result.identity],) if result.identity else ()
-        return fields["device_id"], (fields["device_id"], fields["message_id"], *identity, fields["timestamp"]), fields
+        return fields["device_id"], (fields["device_id"], fields["timestamp"], fields["message_id"], *identity), fields
 
     def _acceleration(self, time: datetime) -> Made:
         rng = self._rng
@@ -134,7 +134,7 @@ class Messages:
             "confidence_score": round(rng.uniform(0.5, 1), 3),
             "speaker_id": sentence.speaker,
         }
-        return sentence.device, (sentence.device, sentence.message_id, str(number), fields["timestamp"]), fields
+        return sentence.device, (sentence.device, fields["timestamp"], sentence.message_id, str(number)), fields
 
     def _email(self, time: datetime) -> Made:
         rng = self._rng

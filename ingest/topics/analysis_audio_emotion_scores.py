@@ -25,7 +25,7 @@ class EmotionScore(contract.Contract):
     model_version: contract.Text | None = None
 
 
-KEY = ("device_id", "message_id", "segment_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "segment_id")
 
 emotion_scores = Table(
     "analysis_audio_emotion_scores_raw",

@@ -37,7 +37,7 @@ class ReasoningChain(contract.Contract):
     model_version: contract.Text | None = None
 
 
-KEY = ("device_id", "message_id", "reasoning_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "reasoning_id")
 
 reasoning_chains = Table(
     "analysis_context_reasoning_chains_raw",

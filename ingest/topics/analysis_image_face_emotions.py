@@ -26,7 +26,7 @@ class FaceEmotion(contract.Contract):
     model_version: contract.Text | None = None
 
 
-KEY = ("device_id", "message_id", "face_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "face_id")
 
 face_emotions = Table(
     "analysis_image_face_emotions_raw",

@@ -33,7 +33,7 @@ class VoiceSegment(contract.Contract):
     segment_audio_data: contract.Base64 | None = None
 
 
-KEY = ("device_id", "message_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id")
 
 voice_segments = Table(
     "media_audio_voice_segments_raw",

@@ -36,7 +36,7 @@ class VisionAnnotation(contract.Contract):
     model_version: contract.Text | None = None
 
 
-KEY = ("device_id", "message_id", "annotation_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "annotation_id")
 
 vision_annotations = Table(
     "media_image_vision_annotations_raw",

@@ -35,7 +35,7 @@ class WordTimestamp(contract.Contract):
     word_boundaries: contract.JsonDocument | None = None
 
 
-KEY = ("device_id", "message_id", "word_sequence", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "word_sequence")
 
 word_timestamps = Table(
     "media_text_word_timestamps_raw",

@@ -40,7 +40,7 @@ class ProcessedContent(contract.Contract):
     processor_version: contract.Text | None = None
 
 
-KEY = ("device_id", "message_id", "url_id", "timestamp")
+KEY = ("device_id", "timestamp", "message_id", "url_id")
 
 processed_content = Table(
     "task_url_processed_content_raw",

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
 from ingest.hypertables import aggregates_of
@@ -121,3 +121,41 @@ def test_rows_of_a_ledger_from_before_accounts_stay_as_they_are_and_are_not_judg
     alembic(empty_database_url, "downgrade", "b15f7e02d8c4")
     left = "SELECT partition, next_offset, written FROM ingest_offsets ORDER BY partition"
     assert query(empty_database_url, left) == [(0, 12, 7), (1, 12, 7)]
+
+
+def test_the_columns_of_every_key_are_in_the_declared_order(database_url: str) -> None:
+    """Alembic compares sets of columns. The order says where a row's place in the index is: next to its neighbours of
+    that time, or anywhere."""
+    found: Any = query(
+        database_url,
+        "SELECT conname, ARRAY(SELECT attname::text FROM unnest(conkey) WITH ORDINALITY AS k (attnum, n) "
+        "JOIN pg_attribute a ON a.attnum = k.attnum AND attrelid = conrelid ORDER BY n) "
+        "FROM pg_constraint WHERE contype = 'u' AND conname LIKE '%_key'",
+    )
+    declared = {
+        preparer.format_constraint(constraint): [column.name for column in constraint.columns]
+        for table in TABLES
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    }
+    assert len(declared) > 9
+    assert {name: columns for name, columns in found if name in declared} == declared
+
+
+def test_a_key_gets_its_new_order_with_rows_in_the_table_and_back(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "d07c35e1a8f4")
+    query(
+        empty_database_url,
+        "INSERT INTO media_audio_voice_segments_raw (device_id, message_id, timestamp, segment_start_time, "
+        "segment_end_time, duration_ms, confidence_score, audio_sample_rate) "
+        "VALUES ('d', 'm', now(), now(), now(), 1, 1, 16000)",
+    )
+    definition = (
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'media_audio_voice_segments_raw_key'"
+    )
+    before = query(empty_database_url, definition)
+    assert before == [('UNIQUE (device_id, message_id, "timestamp")',)]
+    alembic(empty_database_url, "upgrade", "head")
+    assert query(empty_database_url, definition) == [('UNIQUE (device_id, "timestamp", message_id)',)]
+    alembic(empty_database_url, "downgrade", "d07c35e1a8f4")
+    assert query(empty_database_url, definition) == before

@@ -13,6 +13,8 @@ from tests.support.topics import LOOM
 
 FIRST_TOPICS = "93b84e5d17ca"
 """The last revision before hypertables."""
+BEFORE_KEYS = "d07c35e1a8f4"
+"""The last revision before the order of the keys' columns was changed."""
 BEFORE_REFRESHES = "2c7e4d90ab15"
 """The last revision before those that a transaction can't hold."""
 POLICIES = "SELECT count(*)::int FROM timescaledb_information.jobs WHERE job_id >= 1000"
@@ -55,3 +57,32 @@ def test_rows_of_ordinary_tables_are_kept_on_the_way_to_hypertables_and_back(tim
     alembic(timescale_url, "downgrade", FIRST_TOPICS, timescale="required")
     kept = "SELECT count(*)::int FROM device_sensor_gps_raw WHERE timestamp > now() - interval '25 days'"
     assert query(timescale_url, kept) == [(24,)]
+
+
+def test_a_key_gets_its_new_order_also_where_chunks_are_compressed(timescale_url: str) -> None:
+    alembic(timescale_url, "upgrade", BEFORE_KEYS, timescale="required")
+    insert = (
+        "INSERT INTO media_audio_voice_segments_raw (device_id, message_id, timestamp, segment_start_time, "
+        "segment_end_time, duration_ms, confidence_score, audio_sample_rate) "
+        "SELECT 'd', 'm' || n, date_trunc('day', now()) - n * interval '1 day', now(), now(), 1, 1, 16000 "
+        "FROM generate_series(1, 20) AS n ON CONFLICT (device_id, message_id, timestamp) DO NOTHING"
+    )
+    query(timescale_url, insert)
+    chunks: Any = query(
+        timescale_url, "SELECT show_chunks('media_audio_voice_segments_raw', older_than => interval '5 days')::text"
+    )
+    assert chunks
+    for (chunk,) in chunks:
+        query(timescale_url, f"CALL convert_to_columnstore('{chunk}')")
+    for way, revision, columns in (
+        ("upgrade", "head", 'device_id, "timestamp", message_id'),
+        ("downgrade", BEFORE_KEYS, 'device_id, message_id, "timestamp"'),
+    ):
+        alembic(timescale_url, way, revision, timescale="required")
+        found: Any = query(
+            timescale_url, "SELECT indexdef FROM pg_indexes WHERE indexname LIKE '%media_audio_voice_segments_raw_key'"
+        )
+        assert found
+        assert all(f"({columns})" in definition for (definition,) in found)
+        query(timescale_url, insert)  # each of them is there
+        assert query(timescale_url, "SELECT count(*)::int FROM media_audio_voice_segments_raw") == [(20,)]
