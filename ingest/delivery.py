@@ -166,9 +166,14 @@ class Delivery:
             log.info("lane resumed", topic=self._topic.name)
         self.wake()
 
-    def waiting(self) -> list[Item]:
+    def items_waiting(self) -> list[Item]:
         """What of the batch in hand waits behind the part that is being tried."""
         return [item for progress in self._waiting for item in progress.work.items]
+
+    @property
+    def waiting(self) -> int:
+        """How many these are."""
+        return sum(len(progress.work.items) for progress in self._waiting)
 
     def wake(self) -> None:
         """Ends a wait before the next attempt: the assignment changed."""

@@ -66,6 +66,8 @@ class Lane:
         self._seeking = Seeking(topic.name, positions, self._read_from)
         self._decode = decoder
         self._metrics = metrics
+        self._buffered = metrics.buffered.labels(topic.name)
+        self._read = metrics.read.labels(topic.name)
         self._on_written = on_written
         self._batch = Batch(policy)
         self._work: Work | None = None
@@ -201,6 +203,8 @@ class Lane:
             self._batch.wait_for(waiting - sum(map(len, arrived.values())))
             await self._accept_all(arrived, [(partition, partition.sought) for partition in reading])
             await self._follow_positions(reading, arrived)
+            if len(self._batch):
+                self._changed.set()  # only now: what one answer hands over is one batch, with the control records in it
 
     async def _accept_all(
         self, arrived: Mapping[int, Sequence[Message]], sought: Sequence[tuple[Partition, int]]
@@ -232,14 +236,16 @@ class Lane:
             if not messages:
                 return
         items = [self._decode(message) for message in messages]
-        self._batch.add(items, time.monotonic())
+        self._batch.add(items)
         for item in items:
             if isinstance(item, Record) and item.unknown_fields:
                 for name in item.unknown_fields:
                     self._metrics.count_unknown_field(self.name, name)
         partition.tail = messages[-1].offset + 1
-        self._metrics.read.labels(self.name).inc(len(items))
+        self._read.inc(len(items))
         self._buffer_changed()
+        if self._batch.filled:
+            self._changed.set()
 
     async def _follow_positions(self, reading: Sequence[Partition], arrived: Mapping[int, object]) -> None:
         """Moves tails past control records and aborted transactions, or lag would never reach 0."""
@@ -333,7 +339,7 @@ class Lane:
         try:
             await self._delivery.deliver(work, ours)
         except Interrupted:
-            self._count_dropped(len(self._in_hand()) + len(self._batch.take()), "stopping")
+            self._count_dropped(len(self._in_hand()) + len(self._batch.take(time.monotonic())), "stopping")
             raise
         finally:
             self._work = None
@@ -341,17 +347,22 @@ class Lane:
 
     def _in_hand(self) -> list[Item]:
         """What was taken to be written and is not yet."""
-        return [*self._work.items, *self._delivery.waiting()] if self._work else []
+        return [*self._work.items, *self._delivery.items_waiting()] if self._work else []
 
     def _due(self) -> bool:
-        ready_in = self._batch.ready_in(time.monotonic())
-        if ready_in is not None:
-            return ready_in <= 0 or self._stopping
-        return any(partition.tail > partition.taken for partition in self._reading())
+        ready_in = self._ready_in(time.monotonic())
+        return ready_in is not None and (ready_in <= 0 or self._stopping)
+
+    def _ready_in(self, now: float) -> float | None:
+        """Seconds until something should be written, if there is anything. Where only positions moved, past control
+        records, that has time, too."""
+        if not len(self._batch) and any(partition.tail > partition.taken for partition in self._reading()):
+            return self._batch.rest_in(now)
+        return self._batch.ready_in(now)
 
     async def _wait(self) -> None:
         now = time.monotonic()
-        waits = [self._batch.ready_in(now)]
+        waits = [self._ready_in(now)]
         waits += [max(0.0, each.retry_at - now) for each in self._partitions.values() if each.phase != "reading"]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(
@@ -360,7 +371,7 @@ class Lane:
 
     def _take(self) -> Work | None:
         """The batch as it is, and how far each partition gets with it."""
-        items = self._batch.take()
+        items = self._batch.take(time.monotonic())
         spans = {each.number: Span(each.taken, each.tail) for each in self._reading() if each.tail > each.taken}
         for partition in self._reading():
             partition.taken = partition.tail
@@ -437,10 +448,9 @@ class Lane:
             self._metrics.dropped.labels(self.name, reason).inc(count)
 
     def _buffer_changed(self) -> None:
-        self._metrics.buffered.labels(self.name).set(len(self._batch) + len(self._in_hand()))
+        in_hand = len(self._work.items) + self._delivery.waiting if self._work else 0
+        self._buffered.set(len(self._batch) + in_hand)
         if self._batch.full:
             self._room.clear()
         else:
             self._room.set()
-        if len(self._batch):
-            self._changed.set()

@@ -67,7 +67,7 @@ class Pipeline:
         )
         policy = BatchPolicy(
             fill_messages=settings.kafka.batch_size,
-            max_age_s=settings.kafka.batch_timeout,
+            interval_s=settings.kafka.batch_timeout,
             max_messages=settings.service.batch_max_messages,
             max_bytes=settings.service.batch_max_bytes,
         )

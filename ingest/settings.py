@@ -45,7 +45,13 @@ class KafkaSettings(BaseSettings):
         description="messages that make a batch ready before its time; while another is written, or as many more wait "
         "at the broker, it goes on to fill",
     )
-    batch_timeout: float = Field(0.5, gt=0, le=60, description="seconds before a partial batch is written")
+    batch_timeout: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="seconds from one batch to the next while little comes: no message waits longer, and after a pause "
+        "none waits at all",
+    )
     max_poll_records: int = Field(500, ge=1, le=100_000, description="messages taken from the client at once")
     fetch_max_bytes: int = Field(52_428_800, ge=1024, description="bytes of one fetch response")
     max_partition_fetch_bytes: int = Field(
@@ -171,7 +177,7 @@ class ServiceSettings(BaseSettings):
         ("ingest.topics",),
         description="import paths of the modules or packages that hold the topics, comma-separated",
     )
-    batch_max_messages: int = Field(5_000, ge=1, le=100_000, description="messages of one batch at most")
+    batch_max_messages: int = Field(10_000, ge=1, le=100_000, description="messages of one batch at most")
     batch_max_bytes: int = Field(16_777_216, ge=1024, description="bytes of one batch's messages at most")
     max_clock_skew: float = Field(
         86_400, gt=0, description="seconds that a message's timestamp may lie ahead of the broker's"

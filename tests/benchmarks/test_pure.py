@@ -58,12 +58,12 @@ def test_decode_rejects_every_message_that_breaks_the_contract(benchmark: Benchm
 
 def test_a_batch_takes_every_item_in_order(benchmark: BenchmarkFixture) -> None:
     items = decoded(WORKLOADS[0])
-    policy = BatchPolicy(fill_messages=200, max_age_s=0.5, max_messages=5_000, max_bytes=16_777_216)
+    policy = BatchPolicy(fill_messages=200, interval_s=0.5, max_messages=10_000, max_bytes=16_777_216)
 
     def fill() -> list[Item]:
         batch = Batch(policy)
-        batch.add(items, 0.0)
-        return batch.take()
+        batch.add(items)
+        return batch.take(0.0)
 
     assert benchmark(fill) == items
 

@@ -1,4 +1,4 @@
-"""A batch is ready by count, bytes or age, whichever comes first; and it never grows past its limits unnoticed."""
+"""A batch is ready by count, bytes or time, whichever comes first; and it never grows past its limits unnoticed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingest.batch import Batch, BatchPolicy
 from ingest.records import Record
 from tests.support.messages import FakeMessage
 
-POLICY = BatchPolicy(fill_messages=3, max_age_s=0.5, max_messages=5, max_bytes=100)
+POLICY = BatchPolicy(fill_messages=3, interval_s=0.5, max_messages=5, max_bytes=100)
 
 
 def item(
@@ -20,10 +20,13 @@ def item(
     return Record(FakeMessage(value, key=key, partition=partition, offset=offset, headers=headers), ())
 
 
-def filled(*items: Record, now: float = 10.0, policy: BatchPolicy = POLICY) -> Batch:
+def filled(*items: Record, policy: BatchPolicy = POLICY) -> Batch:
+    """A batch after one that was taken at 10 s."""
     batch = Batch(policy)
+    batch.add([item()])
+    batch.take(10.0)
     for each in items:
-        batch.add([each], now)
+        batch.add([each])
     return batch
 
 
@@ -43,14 +46,14 @@ def test_while_as_many_wait_at_the_broker_it_fills_until_it_is_full_or_old() -> 
     batch.wait_for(3)
     assert batch.ready_in(10.0) == 0.5
     assert batch.ready_in(10.5) == 0
-    batch.add([item(), item()], 10.0)
+    batch.add([item(), item()])
     assert batch.ready_in(10.0) == 0  # full
     batch = filled(item(), item(), item())
     batch.wait_for(2)
     assert batch.ready_in(10.0) == 0
     batch.wait_for(3)
-    batch.take()
-    batch.add([item(), item(), item()], 20.0)
+    batch.take(20.0)
+    batch.add([item(), item(), item()])
     assert batch.ready_in(20.0) == 0  # what waited then is not asked again
 
 
@@ -71,10 +74,19 @@ def test_messages_without_value_or_key_have_no_bytes() -> None:
 
 
 @pytest.mark.parametrize(("now", "left"), [(10.0, 0.5), (10.125, 0.375), (10.5, 0), (99.0, 0)])
-def test_age_of_the_first_message_makes_it_ready(now: float, left: float) -> None:
-    batch = filled(item())
-    batch.add([item()], 10.25)
-    assert batch.ready_in(now) == left
+def test_time_since_the_batch_before_makes_it_ready(now: float, left: float) -> None:
+    assert filled(item()).ready_in(now) == left
+
+
+def test_what_comes_first_or_after_a_pause_waits_for_nothing() -> None:
+    batch = Batch(POLICY)
+    batch.add([item()])
+    assert batch.ready_in(0.0) == 0
+    batch.take(0.0)
+    assert batch.rest_in(0.2) == 0.3
+    batch.add([item()])
+    assert batch.ready_in(0.25) == 0.25
+    assert batch.ready_in(0.5) == 0
 
 
 def test_full_is_reached_by_count() -> None:
@@ -90,9 +102,9 @@ def test_full_batch_is_ready_even_if_fewer_than_would_fill_it() -> None:
 def test_taking_returns_all_in_order_and_begins_anew() -> None:
     items = [item(offset=number) for number in range(4)]
     batch = filled(*items)
-    assert batch.take() == items
-    assert (len(batch), batch.bytes, batch.ready_in(99.0), batch.full, batch.take()) == (0, 0, None, False, [])
-    batch.add([item()], 20.0)
+    assert batch.take(20.0) == items
+    assert (len(batch), batch.bytes, batch.ready_in(99.0), batch.full, batch.take(20.0)) == (0, 0, None, False, [])
+    batch.add([item()])
     assert batch.ready_in(20.0) == 0.5
 
 
@@ -107,13 +119,13 @@ def test_dropping_forgets_exactly_the_lost_partitions() -> None:
 
 
 def test_smallest_policy_writes_every_message_at_once() -> None:
-    policy = BatchPolicy(fill_messages=1, max_age_s=0, max_messages=1, max_bytes=1)
+    policy = BatchPolicy(fill_messages=1, interval_s=0, max_messages=1, max_bytes=1)
     batch = filled(item(), policy=policy)
     assert (batch.full, batch.ready_in(10.0)) == (True, 0)
 
 
 @pytest.mark.parametrize(
-    "change", [{"fill_messages": 0}, {"max_messages": 0}, {"max_bytes": 0}, {"max_age_s": -0.1}, {"max_bytes": -1}]
+    "change", [{"fill_messages": 0}, {"max_messages": 0}, {"max_bytes": 0}, {"interval_s": -0.1}, {"max_bytes": -1}]
 )
 def test_policy_without_positive_limits_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="positive limits"):

@@ -17,6 +17,7 @@ from ingest.ledger import LastRecord
 from ingest.metrics import Metrics
 from ingest.records import Item, Message
 from ingest.settings import DatabaseSettings
+from ingest.writer import Span, Work
 from tests.support import messages
 from tests.support.topics import PLAIN
 from tests.support.waiting import eventually
@@ -75,7 +76,7 @@ class Meanwhile(Decoder):
         return super().__call__(message)
 
 
-def lane_of(broker: LateBroker, decoder: Decoder | None = None) -> Lane:
+def lane_of(broker: LateBroker, decoder: Decoder | None = None, *, fill: int = 100) -> Lane:
     return Lane(
         PLAIN,
         engine=create_engine(DatabaseSettings(url="postgresql://nobody:x@127.0.0.1:1/none"), application_name="test"),
@@ -83,7 +84,7 @@ def lane_of(broker: LateBroker, decoder: Decoder | None = None) -> Lane:
         positions=None,
         group="group",
         decoder=decoder or Decoder(PLAIN, LIMITS),
-        policy=BatchPolicy(100, 1.0, 1000, 2**20),
+        policy=BatchPolicy(fill, 60.0, 1000, 2**20),
         metrics=Metrics(),
         on_written=lambda *_: None,
     )
@@ -181,3 +182,35 @@ async def test_a_log_that_may_have_changed_is_compared_although_more_had_been_ha
             return partition.mismatch is not None
 
         await eventually(found)
+
+
+async def test_what_one_answer_hands_over_after_a_pause_is_one_batch_and_what_follows_has_time() -> None:
+    broker = LateBroker(len(LOG))
+    lane = lane_of(broker, fill=1000)
+    taken = list[Work]()
+
+    async def deliver(work: Work, ours: Callable[[Work], Work]) -> None:
+        taken.append(work)
+
+    lane._delivery.deliver = deliver  # type: ignore[method-assign]
+    assign(lane, broker, 0)
+    async with reading(lane):
+        writing = asyncio.create_task(lane.write())
+
+        async def asked() -> bool:
+            return broker.asked == 1
+
+        await eventually(asked)  # the writer waits, too
+        broker.answer.set()
+
+        async def written() -> bool:
+            return bool(taken)
+
+        await eventually(written)
+        assert [len(work.items) for work in taken] == [len(LOG)]
+        (partition,) = lane.partitions
+        partition.tail += 2  # as control records move it
+        assert not lane._due()
+        lane.stop()
+        await writing
+        assert taken[1:] == [Work([], {0: Span(len(LOG), len(LOG) + 2)})]
