@@ -45,21 +45,30 @@ class Search:
         """``staged`` is the table's name; ``insert`` inserts the rows whose ordinals are at least :data:`LOW` and less
         than :data:`HIGH`, and returns the array of the ordinals of those that changed nothing, or nothing at all."""
         into = "\n            INTO ingest_idle" if "RETURNING" in insert else ""
-        self._block = _BLOCK.format(
-            staged=staged,
-            insert=insert + into,
-            low=LOW,
-            high=HIGH,
-            at=AT,
-            smallest=SMALLEST,
-            sqlstates=",".join(RECORD_SQLSTATES),
-            classes=",".join(RECORD_CLASSES),
-        )
 
-    async def run(self, connection: AsyncConnection) -> dict[int, Refusal | None]:
-        """Inserts what the database takes; returns ordinal → why it was refused, or None where it changed nothing."""
+        def block(*, smallest: int, attempt: int) -> str:
+            return _BLOCK.format(
+                staged=staged,
+                insert=insert + into,
+                low=LOW,
+                high=HIGH,
+                at=AT,
+                smallest=smallest,
+                attempt=attempt,
+                sqlstates=",".join(RECORD_SQLSTATES),
+                classes=",".join(RECORD_CLASSES),
+            )
+
+        self._parts = block(smallest=SMALLEST, attempt=2)  # the whole was tried before
+        self._each = block(smallest=1, attempt=1)
+
+    async def run(self, connection: AsyncConnection, *, suspects: bool = False) -> dict[int, Refusal | None]:
+        """Inserts what the database takes; returns ordinal → why it was refused, or None where it changed nothing.
+
+        ``suspects``: most of the rows will be refused, so each is tried by itself from the beginning.
+        """
         await connection.exec_driver_sql(_CREATE)
-        await connection.exec_driver_sql(self._block)
+        await connection.exec_driver_sql(self._each if suspects else self._parts)
         found = json.loads((await connection.exec_driver_sql(_FOUND)).scalar_one())
         result: dict[int, Refusal | None] = dict.fromkeys(found["idle"])
         result |= {ordinal: Refusal(*described) for ordinal, *described in found["refused"]}
@@ -74,7 +83,7 @@ DO $ingest$
 DECLARE
     ingest_lows integer[] := ARRAY[0];
     ingest_highs integer[] := ARRAY[(SELECT count(*) FROM {staged})];
-    ingest_attempts integer[] := ARRAY[2]; -- the whole was tried before
+    ingest_attempts integer[] := ARRAY[{attempt}];
     ingest_step integer := {smallest};
     ingest_top integer;
     {low} integer;

@@ -126,10 +126,10 @@ class Staging:
         found = await connection.execute(self._insert)
         return [ordinal for (ordinal,) in found] if found.returns_rows else []
 
-    async def search(self, connection: AsyncConnection) -> dict[int, Refusal | None]:
-        """The same, after it was refused: what can be inserted is. Returns the ordinals of the others, each with the
-        reason, or None where it changed nothing."""
-        return await self._search.run(connection)
+    async def search(self, connection: AsyncConnection, *, suspects: bool = False) -> dict[int, Refusal | None]:
+        """The same, after it was refused, or with rows that will be (``suspects``): what can be inserted is. Returns
+        the ordinals of the others, each with the reason, or None where it changed nothing."""
+        return await self._search.run(connection, suspects=suspects)
 
 
 def _text(statement: Any) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 from operator import eq, itemgetter
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 import structlog
@@ -34,6 +34,7 @@ from ingest.database import Failure, classify, describe
 from ingest.errors import RecordError
 from ingest.records import Row
 from ingest.searching import Refusal
+from ingest.sifting import Sieve
 from ingest.staging import Staging
 from ingest.topics import FirstWins, LastWins, Topic, Write
 from ingest.topics.topic import MESSAGE_TIMESTAMP
@@ -48,6 +49,10 @@ STAGED_BATCHES = 50
 """How long rows are staged after a batch that could not be copied straight: an ended COPY leaves dead rows."""
 
 
+Values: TypeAlias = tuple[Any, ...]
+"""A row's values in the order of the writer's columns."""
+
+
 class TableWriter:
     """Writes rows of one table and says which of them changed it."""
 
@@ -56,9 +61,13 @@ class TableWriter:
         self._rule = write.rule
         self._columns = tuple(topic.columns_of(write))
         self._key = () if not isinstance(write.rule, FirstWins | LastWins) else write.rule.key
-        self._key_of = itemgetter(*self._key) if self._key else None
+        places = {name: place for place, name in enumerate(self._columns)}
+        self._values_of = _getter(self._columns)
+        self._key_of = itemgetter(*(places[name] for name in self._key)) if self._key else None
         self._statement = self._build()
-        self._with_default = [name for name in self._columns if self.table.c[name].server_default is not None]
+        self._with_default = {
+            name: place for name, place in places.items() if self.table.c[name].server_default is not None
+        }
         kinds = {name: travels_as(self.table.c[name].type) for name in self._columns}
         known = {name: kind for name, kind in kinds.items() if kind is not None}
         # A default that is the client's, not the server's, only SQLAlchemy's own INSERT gives to each row.
@@ -74,12 +83,14 @@ class TableWriter:
         as_they_are = all(kind is self.table.c[name].type for name, kind in kinds.items())
         self._copies = known_by_the_server and as_they_are and not isinstance(write.rule, LastWins)
         """Whether rows can be copied straight into the table at all."""
+        self._sieve = Sieve(self.table, known, places)
         self._staged_batches = 0
         """How many more batches are staged rather than copied straight."""
 
     async def prepare(self, connection: AsyncConnection, count: int) -> None:
         """Makes ready what :meth:`write` of so many rows will need, outside its savepoint."""
-        staging = self._staging if count >= STAGE_FROM_ROWS and (self._staged_batches or not self._copies) else None
+        staged = self._staged_batches or not self._copies or self._sieve.asks
+        staging = self._staging if count >= STAGE_FROM_ROWS and staged else None
         if staging is not None and await staging.allowed(connection):
             await staging.prepare(connection)
 
@@ -103,18 +114,45 @@ class TableWriter:
         result: list[bool | Refusal] = [False] * len(rows)
         for position in positions:
             result[position] = True
-        for index, refusal in (await self._write(connection, in_order, search)).items():
+        write = self._write_sifted if search and len(rows) >= STAGE_FROM_ROWS else self._write
+        for index, refusal in (await write(connection, in_order, search)).items():
             result[positions[index]] = refusal or False
         return result
 
-    async def _write(self, connection: AsyncConnection, rows: list[Row], search: bool) -> dict[int, Refusal | None]:
+    async def _write_sifted(
+        self, connection: AsyncConnection, rows: list[Values], search: bool
+    ) -> dict[int, Refusal | None]:
+        """The same as :meth:`_write`, the rows that a CHECK is known to refuse apart from the others."""
+        staging = self._staging if self._sieve.asks else None
+        if staging is None or not await staging.allowed(connection):
+            return await self._write(connection, rows, search)
+        suspects = await self._sieve.suspects(connection, rows)
+        if not suspects:
+            return await self._write(connection, rows, search)
+        clear = sorted(set(range(len(rows))).difference(suspects))
+        found = await self._write(connection, [rows[index] for index in clear], search) if clear else {}
+        result = {clear[index]: refusal for index, refusal in found.items()}
+        await self._fill(connection, staging, [rows[index] for index in suspects])
+        found = await staging.search(connection, suspects=True)
+        return result | {suspects[index]: refusal for index, refusal in found.items()}
+
+    async def _write(self, connection: AsyncConnection, rows: list[Values], search: bool) -> dict[int, Refusal | None]:
         """Writes rows whose keys are all different; returns the indexes of those that changed nothing."""
         if len(rows) < COPY_FROM_ROWS:
             return await self._write_values(connection, rows)
         if self._staged_batches:
             self._staged_batches -= 1
-        elif self._copies and await self._copy(connection, rows):
-            return {}
+        elif self._copies:
+            copied = await self._copy(connection, rows, search)
+            if copied == "all":
+                return {}
+            if copied == "refused":
+                # Not for ever: each time, one more constraint is known.
+                found = await self._write_sifted(connection, rows, search)
+                for refusal in found.values():
+                    if refusal is not None:
+                        refusal.attempts += 1
+                return found
         if len(rows) >= STAGE_FROM_ROWS and self._staging is not None and await self._staging.allowed(connection):
             try:
                 return await self._stage(connection, self._staging, rows, search)
@@ -122,23 +160,29 @@ class TableWriter:
                 pass  # the other way says which row it is
         return await self._write_values(connection, rows)
 
-    async def _write_values(self, connection: AsyncConnection, rows: list[Row]) -> dict[int, Refusal | None]:
-        found = await connection.execute(self._statement, rows)
+    async def _write_values(self, connection: AsyncConnection, rows: list[Values]) -> dict[int, Refusal | None]:
+        named = [dict(zip(self._columns, row, strict=True)) for row in rows]
+        found = await connection.execute(self._statement, named)
         if self._key_of is None:
             return {}
         changed = {_hashable(key) for key in found}
         return {index: None for index, row in enumerate(rows) if self._key_of(row) not in changed}
 
-    async def _copy(self, connection: AsyncConnection, rows: list[Row]) -> bool:
-        """Copies rows straight into the table, all or none; whether it did."""
-        absent = {name for name in self._with_default if rows[0][name] is None}
-        if any((row[name] is None) is not (name in absent) for name in self._with_default for row in rows):
-            return False  # COPY gives a default to all rows or to none
+    async def _copy(
+        self, connection: AsyncConnection, rows: list[Values], search: bool
+    ) -> Literal["all", "refused", "none"]:
+        """Copies rows straight into the table, all or none. ``refused``: none, by a CHECK that can be asked about from
+        now on."""
+        if any(len({row[place] is None for row in rows}) > 1 for place in self._with_default.values()):
+            return "none"  # COPY gives a default to all rows or to none
+        absent = {name for name, place in self._with_default.items() if rows[0][place] is None}
         columns = [name for name in self._columns if name not in absent]
+        present = [place for place, name in enumerate(self._columns) if name not in absent]
+        sent = map(_getter(present), rows) if absent else rows
         try:
             async with connection.begin_nested():
-                if await copy_rows(connection, self.table, columns, map(_values_of(columns), rows)) == len(rows):
-                    return True
+                if await copy_rows(connection, self.table, columns, sent) == len(rows):
+                    return "all"
                 raise _LeftOutError("a trigger left rows out")
         except asyncpg.InvalidCachedStatementError:
             raise
@@ -154,15 +198,15 @@ class TableWriter:
             # A row is there already, or refused, or left out: staged, each can be told apart.
             if classify(error) is not Failure.RECORD:
                 raise
+            if search and len(rows) >= STAGE_FROM_ROWS and await self._sieve.learn(connection, error):
+                return "refused"
             self._staged_batches = STAGED_BATCHES
-        return False
+        return "none"
 
     async def _stage(
-        self, connection: AsyncConnection, staging: Staging, rows: list[Row], search: bool
+        self, connection: AsyncConnection, staging: Staging, rows: list[Values], search: bool
     ) -> dict[int, Refusal | None]:
-        values_of = _values_of(self._columns)
-        async with connection.begin_nested():
-            await staging.fill(connection, ((index, *values_of(row)) for index, row in enumerate(rows)))
+        await self._fill(connection, staging, rows)
         if not search:
             return dict.fromkeys(await staging.insert(connection))
         try:
@@ -171,28 +215,35 @@ class TableWriter:
         except Exception as error:
             if classify(error) is not Failure.RECORD:
                 raise
+            await self._sieve.learn(connection, error)
         return await staging.search(connection)
 
-    def _in_order(self, rows: list[Row]) -> tuple[list[int], list[Row]]:
+    async def _fill(self, connection: AsyncConnection, staging: Staging, rows: list[Values]) -> None:
+        async with connection.begin_nested():
+            await staging.fill(connection, ((index, *row) for index, row in enumerate(rows)))
+
+    def _in_order(self, rows: list[Row]) -> tuple[list[int], list[Values]]:
         """The rows to be written in key order, each key once, and the position of each among those given."""
+        # Of each row everything is taken at once: a batch is larger than the caches, and each visit to a dict is slow.
+        values = list(map(self._values_of, rows))
         if self._key_of is None:
-            return list(range(len(rows))), rows
-        keys = list(map(self._key_of, rows))
+            return list(range(len(rows))), values
+        keys = list(map(self._key_of, values))
         order = sorted(range(len(keys)), key=keys.__getitem__)
         in_order = [keys[position] for position in order]
         if not any(map(eq, in_order, islice(in_order, 1, None))):
-            return order, [rows[position] for position in order]
+            return order, [values[position] for position in order]
         prevailing = self._resolve(rows)
         prevailed = [prevailing[key] for key in sorted(prevailing)]
-        return [position for position, _ in prevailed], [row for _, row in prevailed]
+        return [position for position, _ in prevailed], [self._values_of(row) for _, row in prevailed]
 
     def _resolve(self, rows: list[Row]) -> dict[Any, tuple[int, Row]]:
         """Key → position of the row that prevails, and the row to be written."""
-        assert self._key_of is not None
         prevailing: dict[Any, tuple[int, Row]] = {}
         rule = self._rule
+        key_of = itemgetter(*self._key)
         for position, row in enumerate(rows):
-            key = self._key_of(row)
+            key = key_of(row)
             known = prevailing.get(key)
             if known is None:
                 prevailing[key] = (position, row)
@@ -273,8 +324,9 @@ class _Real(UserDefinedType[float]):
         return "REAL"
 
 
-def _values_of(columns: Sequence[str]) -> Callable[[Row], Sequence[Any]]:
-    if len(columns) == 1:
-        (only,) = columns
+def _getter(places: Sequence[Any]) -> Callable[[Any], Values]:
+    """What takes the values at these places out of a row, always as a tuple."""
+    if len(places) == 1:
+        (only,) = places
         return lambda row: (row[only],)
-    return itemgetter(*columns)
+    return itemgetter(*places)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest import ledger
@@ -78,3 +78,19 @@ class Table:
 def table(engine: AsyncEngine) -> Callable[[Topic], Awaitable[Table]]:
     """Makes the writing side of a topic, with partitions 0 and 1 in the ledger at offset 0."""
     return lambda topic: Table(engine, topic).begin()
+
+
+class Seen:
+    """The statements that SQLAlchemy sent. A COPY is none of them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.statements: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *call: self.statements.append(call[2]))
+
+    def way(self, table: str) -> str:
+        """On which way the rows of a table went since it was last asked."""
+        inserts = [each for each in self.statements if f"INSERT INTO {table} " in each]
+        self.statements.clear()
+        if not inserts:
+            return "copy"
+        return "staged" if "ingest_staging" in inserts[-1] else "values"

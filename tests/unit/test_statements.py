@@ -140,37 +140,42 @@ def test_batch_of_the_first_wins_ends_as_if_written_one_by_one(rows: list[Row]) 
 class Recorder:
     """Stands for the connection: keeps what it is given, and answers with the keys of rows that are new to it."""
 
-    def __init__(self, *stored: Any) -> None:
+    def __init__(self, key: Sequence[str], *stored: Any) -> None:
+        self.key = key
         self.stored = set(stored)
         self.rows: list[Row] = []
 
     async def execute(self, _: Executable, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         self.rows = list(rows)
-        names = [name for name in ("device_id", "tweet_id", "timestamp") if name in rows[0]]
-        keys = [tuple(row[name] for name in names) for row in rows]
+        keys = [tuple(row[name] for name in self.key) for row in rows]
         return [key for key in keys if key not in self.stored]
+
+
+def whole(topic: Topic, **values: Any) -> Row:
+    """A row of the topic's first table with these values, and nothing else in it."""
+    return dict.fromkeys(topic.columns_of(topic.writes[0])) | values
 
 
 async def test_rows_go_in_key_order_and_answers_come_back_in_the_order_given() -> None:
     order = [("b", 2), ("a", 9), ("b", 1), ("a", 9), ("a", 1)]
-    connection = Recorder(("b", 1))
-    rows = [{"device_id": device, "timestamp": second} for device, second in order]
+    connection = Recorder(("device_id", "timestamp"), ("b", 1))
+    rows = [whole(GPS, device_id=device, timestamp=second) for device, second in order]
     changed = await writer(GPS).write(cast(AsyncConnection, connection), rows)
     assert [(row["device_id"], row["timestamp"]) for row in connection.rows] == sorted(set(order))
     assert changed == [True, True, False, False, True]
 
 
 async def test_key_of_one_column_is_found_again_in_the_answer() -> None:
-    connection = Recorder(("b",))
-    rows: list[Row] = [{"tweet_id": tweet, "message_timestamp": NOW} for tweet in ("c", "b", "a")]
+    connection = Recorder(("tweet_id",), ("b",))
+    rows = [whole(LIKES, tweet_id=tweet, message_timestamp=NOW) for tweet in ("c", "b", "a")]
     changed = await writer(LIKES).write(cast(AsyncConnection, connection), rows)
     assert [row["tweet_id"] for row in connection.rows] == ["a", "b", "c"]
     assert changed == [True, False, True]
 
 
 async def test_table_without_a_key_takes_every_row_as_it_comes() -> None:
-    connection = Recorder()
-    rows: list[Row] = [{"identity": identity} for identity in ("b", "a", "b")]
+    connection = Recorder(())
+    rows = [whole(PLAIN, identity=identity) for identity in ("b", "a", "b")]
     assert await writer(PLAIN).write(cast(AsyncConnection, connection), rows) == [True] * 3
     assert connection.rows == rows
 
