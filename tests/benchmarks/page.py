@@ -173,8 +173,9 @@ def _beside_before(results: Mapping[str, Result], before: Mapping[str, Result]) 
     ]
     days = sorted({result.began[:10] for result in before.values()})
     return (
-        f"## Before and after\n\nThe same measured on {' and '.join(days)}, before the write path was made fast "
-        "(`tests/benchmarks/before.json`).\n\n" + _grid(Grid("Figures", ("", "before", "now"), rows))
+        f"## Before and after\n\nThe same measured on {' and '.join(days)}, in an earlier state of the project "
+        "(`tests/benchmarks/before.json`). The machine is not always equally fast.\n\n"
+        + _grid(Grid("Figures", ("", "before", "now"), rows))
     )
 
 
