@@ -85,6 +85,8 @@ def page(
             parts.append(f"## {_heading(each.key, each.title)}\n\nNot measured in this run.\n")
             continue
         parts.append(_section(result, pictures))
+    if "profile" in results and "peer_rate" in results.get("P3", Result("", "", "")).numbers:
+        parts.append(_limit(results["profile"].numbers, results["P3"].numbers, machine.cores))
     if before:
         parts.append(_beside_before(results, before))
     return "\n".join(parts), pictures
@@ -163,6 +165,26 @@ def _grid(grid: Grid) -> str:
     return head + "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in grid.rows)
 
 
+def _limit(profile: Mapping[str, float], peers: Mapping[str, float], cores: int) -> str:
+    """What keeps it from being faster, and what would be next."""
+    client, server = profile["client_us"], profile["server_us"]
+    moved = sum(us for name, us in profile.items() if name.startswith(("stage consume", "stage write")))
+    twice = 1e6 * cores / (2 * peers["peer_rate"])
+    paragraphs = (
+        f"One process is limited by its own CPU, {written(client)} µs a row, nearly all of one core; two and more by "
+        f"the {cores} cores, which they share with the server's {written(server)} µs and the broker. Consuming "
+        f"(aiokafka) and bringing rows to the server (asyncpg) take {written(moved)} µs before anything is validated.",
+        f"That is why P3 asks for more than there is. A third of the best peer's CPU is "
+        f"{written(peers['peer_client_us'] / 3)} µs. Twice its rate leaves {written(twice)} µs of all cores to a row; "
+        f"without the server's and what moves the row, {written(twice - server - moved)} µs for the broker, parsing, "
+        "contract, batch and ledger.",
+        "What would be next: to leave the savepoints, four of a transaction's dozen exchanges, to a second attempt; to "
+        "hand nested JSON on as it came, where pydantic can only give it parsed; the key's pages, which are less full "
+        "where many devices append; rows that a trigger refuses, which are searched for.",
+    )
+    return "## The limit, and what would be next\n\n" + "\n\n".join(map(_prose, paragraphs)) + "\n"
+
+
 def _beside_before(results: Mapping[str, Result], before: Mapping[str, Result]) -> str:
     rows = [
         [f"{key}: {name.replace('_', ' ')}", written(before[key].numbers[name]), written(value)]
@@ -172,11 +194,11 @@ def _beside_before(results: Mapping[str, Result], before: Mapping[str, Result]) 
         if name in before[key].numbers
     ]
     days = sorted({result.began[:10] for result in before.values()})
-    return (
-        f"## Before and after\n\nThe same measured on {' and '.join(days)}, in an earlier state of the project "
-        "(`tests/benchmarks/before.json`). The machine is not always equally fast.\n\n"
-        + _grid(Grid("Figures", ("", "before", "now"), rows))
+    text = (
+        f"The same measured on {' and '.join(days)}, in an earlier state of the project "
+        "(`tests/benchmarks/before.json`). The machine is not always equally fast."
     )
+    return f"## Before and after\n\n{_prose(text)}\n\n" + _grid(Grid("Figures", ("", "before", "now"), rows))
 
 
 def _prose(text: str, indent: str = "") -> str:

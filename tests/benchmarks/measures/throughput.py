@@ -206,8 +206,13 @@ async def beside_peers(context: Context, result: Result) -> None:
         known = [found for trials in of if (found := middle(trials, value)) == found]
         return choose(known) if known else float("nan")
 
-    rate = best(ours, lambda each: each.rate, max) / best(theirs, lambda each: each.rate, max)
-    cpu = middle(one, lambda each: each.client_us) / best(theirs, lambda each: each.client_us, min)
+    peer_rate, peer_us = (
+        best(theirs, lambda each: each.rate, max),
+        best(theirs, lambda each: each.client_us, min),
+    )
+    result.numbers |= {"peer_rate": peer_rate, "peer_client_us": peer_us}
+    rate = best(ours, lambda each: each.rate, max) / peer_rate
+    cpu = middle(one, lambda each: each.client_us) / peer_us
     memory = middle(one, lambda each: each.peak_mib) / best(theirs, lambda each: each.peak_mib, min)
     fastest = max(theirs, key=lambda trials: middle(trials, lambda each: each.rate))
     of_fastest = middle(one, lambda each: each.peak_mib) / middle(fastest, lambda each: each.peak_mib)
