@@ -131,7 +131,7 @@ def test_a_sentence_comes_word_by_word(sample: list[SampleMessage]) -> None:
     sentences: dict[str, set[int]] = {}
     for message in sample:
         if message.topic == WORDS and message.fault is None:
-            _, sentence, number, _ = message.row_key
+            _, _, sentence, number = message.row_key
             sentences.setdefault(sentence, set()).add(int(number))
     assert max(map(len, sentences.values())) > 5
     assert all(0 <= number < 40 for numbers in sentences.values() for number in numbers)
