@@ -35,7 +35,7 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
 
         plan = await connection.run_sync(plan_of, metadata)
         await take(plan.before)
-        refreshes = await connection.run_sync(refreshes_of, metadata)
+        refreshes = await connection.run_sync(refreshes_of, metadata, plan.before if dry_run else ())
         await take(refreshes)
         await take(plan.after)
         if not (plan.before or refreshes or plan.after):

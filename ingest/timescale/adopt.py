@@ -16,7 +16,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, text
 
-from ingest.hypertables import aggregates_of
+from ingest.hypertables import ContinuousAggregate, Source, aggregates_of
 from ingest.timescale import catalog, query
 from ingest.timescale import operations as ops
 from ingest.timescale.autogenerate import require
@@ -67,23 +67,37 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
     )
 
 
-def refreshes_of(connection: Connection, metadata: Sequence[MetaData]) -> list[Step]:
-    """Declared continuous aggregates that have nothing materialized of the rows of their source, from raw to coarse."""
-    if catalog.extension_version(connection) is None:
-        return []
-    live = catalog.read_aggregates(connection)
-    declared = [each for one in metadata for each in aggregates_of(one)]
+def refreshes_of(connection: Connection, metadata: Sequence[MetaData], planned: Sequence[Step] = ()) -> list[Step]:
+    """Declared continuous aggregates that have nothing materialized of the rows of their table, from raw to coarse.
+
+    Those that ``planned`` steps would create count as made, and empty.
+    """
+    made = {
+        (each.schema, each.name)
+        for step in planned
+        for each in step.operations
+        if isinstance(each, ops.CreateContinuousAggregate)
+    }
+    live = {} if catalog.extension_version(connection) is None else catalog.read_aggregates(connection)
+
+    def empty(each: ContinuousAggregate) -> bool:
+        found = live.get(catalog.key_of(connection, each.schema, each.name))
+        return (each.schema, each.name) in made or (found is not None and found.empty)
+
     return [
         Step((ops.RefreshContinuousAggregate(name=each.name, schema=each.schema),))
-        for each in declared
-        if (found := live.get(catalog.key_of(connection, each.schema, each.name))) is not None
-        and found.empty
-        and _has_rows(connection, query.quoted(each.source.schema, each.source.name))
+        for one in metadata
+        for each in aggregates_of(one)
+        if empty(each) and _has_rows(connection, each)
     ]
 
 
-def _has_rows(connection: Connection, source: str) -> bool:
-    return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {source})")))  # noqa: S608 - a quoted name
+def _has_rows(connection: Connection, aggregate: ContinuousAggregate) -> bool:
+    source: Source = aggregate.source
+    while isinstance(source, ContinuousAggregate):  # as a plain view it would be computed whole, to find one row
+        source = source.source
+    table = query.quoted(source.schema, source.name)
+    return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")))  # noqa: S608 - a quoted name
 
 
 def carry_out(connection: Connection, step: Step) -> None:

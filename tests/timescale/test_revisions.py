@@ -114,8 +114,10 @@ async def test_a_plain_database_with_rows_becomes_what_is_declared(
     await adopt(metadata, dry_run=True, say=said.append)
     assert said[0] == "would create_hypertable doors: time_column timestamp, chunk_interval 1 day"
     assert query(url, "SELECT 1 FROM timescaledb_information.hypertables") == []
+    announced = [line.removeprefix("would ") for line in said]
     said.clear()
     await adopt(metadata, dry_run=False, say=said.append)
+    assert said == announced
     assert [line.split(":")[0] for line in said] == [
         "create_hypertable doors",
         "enable_columnstore doors",
