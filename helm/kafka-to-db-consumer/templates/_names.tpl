@@ -62,3 +62,9 @@ the chart makes the Secret, the hook has a copy of its own. */}}
 {{- .Values.replicaCount -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Changes with a password, and tells nothing of it: scrypt, salted by release and namespace. Takes [context, password]. */}}
+{{- define "consumer.passwordSum" -}}
+{{- $context := index . 0 -}}
+{{- derivePassword 1 "maximum" (index . 1) $context.Release.Name $context.Release.Namespace | sha256sum -}}
+{{- end -}}
