@@ -43,9 +43,9 @@ def helm_command(action: str, *arguments: str) -> list[str | Path]:
     return ["helm", *action.split(), RELEASE, CHART, "--namespace", NAMESPACE, "--values", VALUES, *arguments]
 
 
-def settings() -> tuple[str, ...]:
+def settings(image: str = IMAGE) -> tuple[str, ...]:
     """Helm's arguments for the images."""
-    repository, _, tag = IMAGE.rpartition(":")
+    repository, _, tag = image.rpartition(":")
     images = ("--set", f"image.repository={repository}", "--set-string", f"image.tag={tag}")
     return (*images, "--set-string", f"database.timescale={TIMESCALE}")
 

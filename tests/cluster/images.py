@@ -12,15 +12,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from string import Template
+
+from alembic.script import ScriptDirectory
 
 from ingest.local import docker
-from tests.cluster.names import FIX_IMAGE, IMAGE
+from tests.cluster.names import FIX_IMAGE, IMAGE, NEXT_COLUMN, NEXT_IMAGE, NEXT_REVISION
 from tests.image import box, images
 from tests.image.images import run
 from tests.support.database import ROOT
 
 PG_CONFIG = Path(os.environ.get("LOOM_TEST_PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config"))
-STAND_IN = Path(__file__).parent / "stand_ins" / "timescaledb"
+HERE = Path(__file__).parent
+STAND_IN = HERE / "stand_ins" / "timescaledb"
 
 
 def main(directory: Path) -> int:
@@ -33,12 +37,29 @@ def main(directory: Path) -> int:
     database = _database(base)
     run("make", "-C", ROOT, "docker")
     run("docker", "tag", IMAGE, FIX_IMAGE)
+    _make_next()
     directory.mkdir(parents=True, exist_ok=True)
-    for archive, *names in (("service", IMAGE, FIX_IMAGE), ("kafka", kafka.name), ("database", database.name)):
+    for archive, *names in (
+        ("service", IMAGE, FIX_IMAGE, NEXT_IMAGE),
+        ("kafka", kafka.name),
+        ("database", database.name),
+    ):
         run("docker", "save", "--output", directory / f"{archive}.tar", *names)
     for image in (base, kafka, database):
         box.say(f"{image.name}: {image.stand_in or 'official image'}")
     return 0
+
+
+def _make_next() -> None:
+    head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+    table, column = NEXT_COLUMN
+    with tempfile.TemporaryDirectory(prefix="loom-next-") as made:
+        context = Path(made)
+        shutil.copytree(HERE / "next", context, dirs_exist_ok=True)
+        revision = context / "revision.py"
+        text = Template(revision.read_text())
+        revision.write_text(text.substitute(revision=NEXT_REVISION, head=head, table=table, column=column))
+        run("docker", "build", "--quiet", "--tag", NEXT_IMAGE, "--build-arg", f"SERVICE={IMAGE}", context)
 
 
 def _database(base: images.Image) -> images.Image:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+
+import pytest
+from alembic.script import ScriptDirectory
 
 from ingest.local.waiting import wait_for
 from tests.cluster.cluster import (
@@ -19,11 +23,13 @@ from tests.cluster.cluster import (
     run,
     settings,
     settled,
+    sql,
     uncordoned,
     until_settled,
 )
-from tests.cluster.names import NAMESPACE
+from tests.cluster.names import IMAGE, NAMESPACE, NEXT_COLUMN, NEXT_IMAGE, NEXT_REVISION
 from tests.cluster.stream import Stream, written
+from tests.support.database import ROOT
 
 WRONG = (
     *("--set", "migration.command={alembic,upgrade,no-such-revision}"),
@@ -97,6 +103,43 @@ def test_an_upgrade_goes_on_with_the_old_pods_until_the_new_are_ready(
     report["helm upgrade"] = (
         f"{took_s:.0f} s; never fewer than {seen.fewest_ready} pods ready; the ledger stood still for "
         f"{seen.longest_stop_s:.1f} s at most; {generation() - before} rebalances; lost 0, twice 0"
+    )
+
+
+@pytest.fixture
+def next_release(three: list[Pod]) -> Iterator[None]:
+    """Takes back what the later release leaves in the database: only its own image could."""
+    yield
+    table, column = NEXT_COLUMN
+    head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+    sql(f"ALTER TABLE {table} DROP COLUMN IF EXISTS {column}; UPDATE alembic_version SET version_num = '{head}'")  # noqa: S608 - names of our own
+
+
+def images() -> set[str]:
+    listed = kubectl("get", "pods", "-l", f"app={RELEASE}", "-o", "jsonpath={.items[*].spec.containers[*].image}")
+    return set(listed.split())
+
+
+def test_a_new_revision_comes_while_the_old_pods_go_on_and_they_can_come_back(
+    stream: Stream, three: list[Pod], next_release: None, report: dict[str, str]
+) -> None:
+    with stream.running() as up:
+        run(helm_command("upgrade", *settings(NEXT_IMAGE), "--wait", "--timeout", "5m"), timeout_s=320)
+        newer = until_settled()
+        assert images() == {NEXT_IMAGE}
+    assert sql("SELECT version_num FROM alembic_version") == NEXT_REVISION
+    assert not names(three) & names(newer)
+    assert up.fewest_ready >= PODS
+    with stream.running() as back:
+        run(["helm", "rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"], timeout_s=320)
+        older = until_settled()
+        assert images() == {IMAGE}
+    assert sql("SELECT version_num FROM alembic_version") == NEXT_REVISION, "a rollback leaves the schema as it is"
+    assert back.fewest_ready >= PODS
+    assert sum(each.restarts for each in older) == 0
+    report["an upgrade with a new revision"] = (
+        f"never fewer than {up.fewest_ready} pods ready; the ledger stood still for {up.longest_stop_s:.1f} s at most; "
+        f"rolled back, the former code on the newer schema: {back.longest_stop_s:.1f} s; lost 0, twice 0"
     )
 
 
