@@ -10,13 +10,16 @@ It is async because the engine is; Alembic itself runs inside ``run_sync``.
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import (
     AsyncRetrying,
@@ -39,6 +42,8 @@ LOCK_WAIT_S = 300
 """How long another upgrade is waited for."""
 LOCK_TIMEOUT = "10s"
 """A statement that waits longer for a table's lock gives up, rather than make every writer queue behind it."""
+CLIENT_CHECK_INTERVAL = "2s"
+"""How often the server looks whether the client of a running statement is still there."""
 
 Context: TypeAlias = Any
 """``alembic.context``: a module that stands for the running ``EnvironmentContext``, without types."""
@@ -80,6 +85,10 @@ def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_ta
         asyncio.run(_run(context, url, version_table, options))
     except IngestError as error:
         raise CommandError(str(error)) from error  # which Alembic's command line prints as one line
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        raise CommandError(
+            "stopped before it was done; the revision at hand was taken back, those before it stay. Run it again"
+        ) from error
 
 
 @asynccontextmanager
@@ -87,21 +96,26 @@ async def migrating(url: str, version_table: str = "alembic_version") -> AsyncIt
     """A connection on which the schema may be changed, while nobody else does. Raises FatalError."""
     engine = create_plain_engine(url, application_name="loom-ingest-migrations")
     try:
-        # Its own connection: the lock outlives the transactions of the revisions.
-        guard = await _connect(engine)
+        connection = await _connect(engine)
         try:
-            await _lock(guard, version_table)
-            async with engine.connect() as connection:
-                await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-                await connection.commit()
-                yield connection
+            # On the connection that does the work: a statement that outlives its client keeps the next upgrade out.
+            await _lock(connection, version_table)
+            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            await _end_with_the_client(connection)
+            await connection.commit()
+            yield connection
         finally:
-            await guard.close()
+            await connection.close()
     finally:
         await engine.dispose()
 
 
 async def _run(context: Context, url: str, version_table: str, options: dict[str, Any]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    if threading.current_thread() is threading.main_thread():
+        # The first process of a container has no default for it, and would be killed in the middle of a statement.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with migrating(url, version_table) as connection:
         await connection.run_sync(_migrate, context, options)
         await connection.commit()
@@ -125,6 +139,13 @@ async def _connect(engine: AsyncEngine) -> AsyncConnection:
         )
     except Exception as error:
         raise FatalError(f"database: {describe(error)}; is LOOM_DATABASE_URL right?") from error
+
+
+async def _end_with_the_client(connection: AsyncConnection) -> None:
+    """Lets the server end a statement soon after its client was killed, instead of when it is done."""
+    with suppress(DBAPIError):  # before PostgreSQL 14, and on platforms that can't tell
+        async with connection.begin_nested():
+            await connection.execute(text(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'"))
 
 
 async def _lock(connection: AsyncConnection, version_table: str) -> None:
