@@ -30,6 +30,7 @@ from tests.cluster.stream import TOPICS, Stream
 
 HERE = Path(__file__).parent
 REPORT = pytest.StashKey[dict[str, str]]()
+TRANSCRIPTS = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -39,6 +40,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for name, text in config.stash.get(TRANSCRIPTS, {}).items():
+        terminalreporter.section(name)
+        terminalreporter.write(text)
     found = config.stash.get(REPORT, {})
     if found:
         terminalreporter.section("cluster")
@@ -50,6 +54,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def report(pytestconfig: pytest.Config) -> dict[str, str]:
     """What is printed at the end: versions, times, what was seen."""
     return pytestconfig.stash.setdefault(REPORT, {})
+
+
+@pytest.fixture(scope="session")
+def transcripts(pytestconfig: pytest.Config) -> dict[str, str]:
+    """What the scripts printed, to be shown at the end."""
+    return pytestconfig.stash.setdefault(TRANSCRIPTS, {})
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from string import Template
 from alembic.script import ScriptDirectory
 
 from ingest.local import docker
-from tests.cluster.names import FIX_IMAGE, IMAGE, NEXT_COLUMN, NEXT_IMAGE, NEXT_REVISION
+from tests.cluster.names import FIX_IMAGE, IMAGE, NEXT_COLUMN, NEXT_REVISION, RELEASES
 from tests.image import box, images
 from tests.image.images import run
 from tests.support.database import ROOT
@@ -37,29 +37,31 @@ def main(directory: Path) -> int:
     database = _database(base)
     run("make", "-C", ROOT, "docker")
     run("docker", "tag", IMAGE, FIX_IMAGE)
-    _make_next()
+    for name, image in RELEASES.items():
+        _make_release(name, image)
     directory.mkdir(parents=True, exist_ok=True)
-    for archive, *names in (
-        ("service", IMAGE, FIX_IMAGE, NEXT_IMAGE),
-        ("kafka", kafka.name),
-        ("database", database.name),
-    ):
+    saved = {
+        "service": (IMAGE, FIX_IMAGE, *RELEASES.values()),
+        "kafka": (kafka.name,),
+        "database": (database.name,),
+    }
+    for archive, names in saved.items():
         run("docker", "save", "--output", directory / f"{archive}.tar", *names)
     for image in (base, kafka, database):
         box.say(f"{image.name}: {image.stand_in or 'official image'}")
     return 0
 
 
-def _make_next() -> None:
+def _make_release(name: str, image: str) -> None:
     head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
     table, column = NEXT_COLUMN
-    with tempfile.TemporaryDirectory(prefix="loom-next-") as made:
+    with tempfile.TemporaryDirectory(prefix="loom-release-") as made:
         context = Path(made)
-        shutil.copytree(HERE / "next", context, dirs_exist_ok=True)
-        revision = context / "revision.py"
-        text = Template(revision.read_text())
-        revision.write_text(text.substitute(revision=NEXT_REVISION, head=head, table=table, column=column))
-        run("docker", "build", "--quiet", "--tag", NEXT_IMAGE, "--build-arg", f"SERVICE={IMAGE}", context)
+        shutil.copytree(HERE / "releases" / name, context, dirs_exist_ok=True)
+        for revision in context.glob("revision.py"):
+            text = Template(revision.read_text())
+            revision.write_text(text.substitute(revision=NEXT_REVISION, head=head, table=table, column=column))
+        run("docker", "build", "--quiet", "--tag", image, "--build-arg", f"SERVICE={IMAGE}", context)
 
 
 def _database(base: images.Image) -> images.Image:

@@ -16,6 +16,11 @@ from tests.cluster.cluster import pods, sql
 from tests.cluster.names import NAMESPACE
 
 PER_SECOND = 60
+LONGEST_STOP_S = 15
+"""For how long nothing at all may be consumed while pods come and go. In the runs so far each look saw it go on."""
+LONGEST_PARTITION_STOP_S = 90
+"""For how long a single partition may stand still: the group's session, 60 s, when its member was killed, and the rest
+for the others to take it over."""
 TOPICS: dict[str, tuple[str, dict[str, Any]]] = {
     "device.sensor.gps.raw": ("device_sensor_gps_raw", {"latitude": 52.1, "longitude": 5.2}),
     "analysis.audio.emotion_scores": (
@@ -24,6 +29,9 @@ TOPICS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Topic → its table, and what a message of it needs."""
+
+
+LEDGER = "SELECT topic, partition, written + duplicate + dead_lettered FROM ingest_offsets ORDER BY 1, 2"
 
 
 @dataclass
@@ -75,8 +83,18 @@ class Seen:
 
     longest_stop_s: float = 0
     """For how long looks, about one a second, found the ledger where it was: 0 when each found that it had moved."""
+    longest_partition_stop_s: float = 0
+    """The same of the partition that stood still for longest. About ten messages a second come to each."""
     fewest_ready: int = 1_000
     failures: list[BaseException] = field(default_factory=list)
+
+    @property
+    def stops(self) -> str:
+        """For the report."""
+        return (
+            f"the ledger stood still for {self.longest_stop_s:.1f} s at most, a single partition for "
+            f"{self.longest_partition_stop_s:.1f} s"
+        )
 
 
 @dataclass
@@ -108,6 +126,8 @@ class Stream:
                 assert producer.returncode == 0, error
                 self.next[topic] = int(said)
         assert not seen.failures, seen.failures
+        assert seen.longest_stop_s < LONGEST_STOP_S
+        assert seen.longest_partition_stop_s < LONGEST_PARTITION_STOP_S
         total = sum(self.next.values())
         assert wait_for(lambda: written() >= total, deadline_s=180, every_s=1), f"{written()} of {total} messages"
         for topic, produced in self.next.items():
@@ -131,13 +151,20 @@ class Stream:
 
 
 def _watch(seen: Seen, over: threading.Event) -> None:
-    last, moved = -1, time.monotonic()
+    began = time.monotonic()
+    last: dict[str, str] = {}
+    moved: dict[str, float] = {}
     try:
         while not over.wait(0.5):
-            now = written()
-            if now != last:
-                last, moved = now, time.monotonic()
-            seen.longest_stop_s = max(seen.longest_stop_s, time.monotonic() - moved)
+            look = dict(line.rsplit("|", 1) for line in sql(LEDGER).splitlines())
+            now = time.monotonic()
+            for partition, ended in look.items():
+                if last.get(partition) != ended:
+                    moved[partition] = now
+            last = look
+            stops = [now - moved.get(partition, began) for partition in look]
+            seen.longest_stop_s = max(seen.longest_stop_s, min(stops))
+            seen.longest_partition_stop_s = max(seen.longest_partition_stop_s, *stops)
             seen.fewest_ready = min(seen.fewest_ready, sum(each.ready for each in pods()))
     except BaseException as error:  # noqa: BLE001 - told by the test that has started the thread
         seen.failures.append(error)
