@@ -144,6 +144,6 @@ def database(engine: Engine, database_image: images.Image) -> Container:
 def settings(kafka: Container, database: Container, database_image: images.Image) -> tuple[str, ...]:
     """Options of ``docker run``: where broker and database are."""
     variables = {"LOOM_KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "LOOM_DATABASE_URL": DATABASE_URL}
-    if database_image.stand_in:
+    if database_image.stand_in.endswith(images.PLAIN):
         variables["LOOM_TIMESCALE"] = "auto"
     return tuple(f"--env={name}={value}" for name, value in variables.items())

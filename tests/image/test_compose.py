@@ -33,8 +33,8 @@ def _command() -> list[str]:
 class Composition:
     """The services of ``compose.yaml`` under a name of their own."""
 
-    def __init__(self, *, stand_ins: bool) -> None:
-        files = [ROOT / "compose.yaml", *([HERE / "compose.stand-ins.yaml"] if stand_ins else [])]
+    def __init__(self, *, plain: bool) -> None:
+        files = [ROOT / "compose.yaml", *([HERE / "compose.plain.yaml"] if plain else [])]
         self._command = _command()
         self._name = f"loomtest{uuid4().hex[:8]}"
         self._options = ["--project-name", self._name]
@@ -72,7 +72,7 @@ class Composition:
 def composition(
     image: str, kafka_image: images.Image, database_image: images.Image, report: dict[str, str]
 ) -> Iterator[Composition]:
-    composition = Composition(stand_ins=bool(database_image.stand_in))
+    composition = Composition(plain=database_image.stand_in.endswith(images.PLAIN))
     report["compose"] = composition.version
     began = time.monotonic()
     try:
