@@ -11,7 +11,8 @@ PARALLEL := -n 2 --dist worksteal
 REGISTRY ?=
 IMAGE ?= kafka-to-db-consumer
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
-NAME = $(if $(REGISTRY),$(REGISTRY:/=)/)$(IMAGE):$(TAG)
+REPOSITORY = $(if $(REGISTRY),$(REGISTRY:/=)/)$(IMAGE)
+NAME = $(REPOSITORY):$(TAG)
 ENGINE = $(shell command -v docker || command -v podman)
 NEEDS_ENGINE = test -n "$(ENGINE)" || { echo "Neither docker nor podman is on the PATH; install one of them" >&2; exit 1; }
 
@@ -59,11 +60,14 @@ docker:  ## build the image with docker or podman: IMAGE, TAG, REGISTRY; PYTHON_
 		--build-arg "REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)" \
 		$(if $(PYTHON_IMAGE),--build-arg "PYTHON_IMAGE=$(PYTHON_IMAGE)") .
 
-docker-push:  ## push it: REGISTRY, IMAGE, TAG as for the build
+docker-push:  ## push it, and say how helm installs what was pushed: REGISTRY, IMAGE, TAG as for the build
 	@$(NEEDS_ENGINE)
 	@case "$(NAME)" in */*) ;; *) \
 		echo "Where to? REGISTRY=registry.example.org/team make docker docker-push" >&2; exit 1;; esac
-	@"$(ENGINE)" push "$(NAME)"
+	@"$(ENGINE)" push "$(NAME)" && \
+		printf '%s\n' 'This installs it, or upgrades to it and keeps the other values of the release:' \
+		'helm upgrade --install kafka-to-db-consumer helm/kafka-to-db-consumer -n loom-dev --reset-then-reuse-values \' \
+		'  --set-string image.repository=$(REPOSITORY),image.tag=$(TAG),image.digest='
 
 image-test: $(STAMP)  ## the image and compose.yaml, run on a Docker engine: docs/image.md
 	@$(BIN)/python -m tests.image

@@ -13,9 +13,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import helm_python as helm
 import pytest
 import yaml
 
+from tests.helm.chart import render
 from tests.support.database import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -174,6 +176,21 @@ class TestMake:
         name = "registry.example.org/team/sink:7"
         assert machine.calls[:4] == ["docker", "build", "--tag", name]
         assert machine.calls[-3:] == ["docker", "push", name]
+
+    @pytest.mark.parametrize("named", [(), ("IMAGE=sink", "TAG=1.10")], ids=["as it comes", "named"])
+    def test_a_push_says_how_helm_installs_what_was_pushed(self, tmp_path: Path, named: tuple[str, ...]) -> None:
+        machine = Machine(tmp_path, "docker")
+        printed = machine.make("docker-push", "REGISTRY=registry.example.org/team", *named).stdout
+        (command,) = re.findall(r"^helm upgrade --install (.*)", printed.replace("\\\n", " "), re.MULTILINE)
+        release, chart, *options = command.split()
+        assert (release, chart) == ("kafka-to-db-consumer", "helm/kafka-to-db-consumer")
+        assert options[:4] == ["-n", "loom-dev", "--reset-then-reuse-values", "--set-string"]
+        pushed = machine.calls[-1]
+        assert machine.calls[-3:] == ["docker", "push", pushed]
+        # Also where the release had another tag, or was held by a digest.
+        before: dict[str, Any] = {"tag": "0.0.9", "digest": f"sha256:{'0' * 64}"}
+        values = {"image": before | helm.parse_set_string_values(options[4])["image"]}
+        assert render(values).consumer["image"] == pushed
 
     def test_the_base_can_be_named_by_its_digest(self, tmp_path: Path) -> None:
         machine = Machine(tmp_path, "docker")
