@@ -1,21 +1,54 @@
-"""``docs/deployment`` says what the chart does."""
+"""``docs/deployment`` and the README say what the chart does, and their lines fit together."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import helm_python as helm
+import pytest
 import yaml
 
-from tests.helm.chart import CHART, LOADER, render
+from tests.helm.chart import CHART, LOADER, NAME, Object, render
 from tests.support.database import ROOT
 
 DIRECTORY = ROOT / "docs" / "deployment"
 CHAPTER = (DIRECTORY / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+pages = pytest.mark.parametrize("page", [README, CHAPTER], ids=["README", "chapter"])
+
+
+def commands(page: str, beginning: str) -> list[list[str]]:
+    """Commands of the page's shell blocks that begin so, as a shell splits them, in their order."""
+    blocks = "".join(re.findall(r"^ *```sh\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE))
+    lines = [line.strip() for line in blocks.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(beginning)]
+
+
+def given(command: list[str]) -> str:
+    """What a command gives by ``--set``."""
+    return ",".join(value for option, value in zip(command, command[1:], strict=False) if option.startswith("--set"))
+
+
+def merged(values: Object, over: Object) -> Object:
+    both = {key: merged(values[key], over[key]) for key in values.keys() & over.keys() if isinstance(over[key], dict)}
+    return values | over | both
+
+
+def releases(page: str) -> Iterator[Object]:
+    """The values of the release after each upgrade of the page, by Helm's rule: with none given, the last ones count;
+    with any, only these, unless ``--reset-then-reuse-values`` keeps the others."""
+    values: Object = {}
+    for command in commands(page, "helm upgrade"):
+        if given(command):
+            before = values if "--reset-then-reuse-values" in command else {}
+            values = merged(before, helm.parse_set_string(given(command)))
+        yield values
 
 
 def test_rendered_manifests_are_current() -> None:
@@ -56,9 +89,24 @@ def test_every_values_file_of_the_chapter_is_accepted() -> None:
         assert render(yaml.safe_load(block)).deployment["kind"] == "Deployment"
 
 
-def test_every_install_of_the_chapter_is_accepted() -> None:
-    commands = re.findall(r"^helm upgrade --install .*?(?<!\\)$", CHAPTER, re.MULTILINE | re.DOTALL)
-    assert len(commands) >= 3
-    for command in commands:
-        values = ",".join(re.findall(r"--set(?:-string)? (\S+)", command))
-        render(helm.parse_set_string(values) if values else {})
+@pages
+def test_every_upgrade_is_accepted_and_runs_the_image_that_was_pushed(page: str) -> None:
+    (push,) = commands(page, "make docker docker-push")
+    named = dict(argument.split("=") for argument in push[3:])
+    pushed = f"{named['REGISTRY']}/{NAME}:{named.get('TAG', CHART.metadata['version'])}"
+    images = [render(values).consumer["image"] for values in releases(page)]
+    assert images == [pushed] * len(images) != []
+
+
+@pages
+def test_a_later_upgrade_keeps_the_values_of_the_release(page: str) -> None:
+    installs = 1 if page is README else len(commands(page.split("\n## Upgrade")[0], "helm upgrade"))
+    later = commands(page, "helm upgrade")[installs:]
+    assert len(later) >= 3 or page is README
+    assert [line for line in later if given(line) and "--reset-then-reuse-values" not in line] == []
+
+
+def test_an_install_without_values_runs_the_image_that_is_brought_to_the_nodes() -> None:
+    brought = {command[-1] for tool in ("k3d", "kind", "minikube") for command in commands(CHAPTER, f"{tool} ")}
+    assert brought == {render().consumer["image"]}
+    assert any(not given(command) for command in commands(CHAPTER.split("\n## Upgrade")[0], "helm upgrade"))

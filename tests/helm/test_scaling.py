@@ -158,7 +158,6 @@ def test_notes_say_what_was_installed_and_how_to_watch_it() -> None:
         "  helm test kafka-to-db-consumer -n loom-dev --logs",
     ):
         assert line in notes.splitlines()
-    assert "WARNING" not in notes
     assert "Pods: 3 to 24, by the group's lag (KEDA)." in ci("keda").notes
     assert "Pods: 5." in ci("autoscaler-off").notes
 
@@ -185,6 +184,25 @@ def test_notes_say_what_was_installed_and_how_to_watch_it() -> None:
     ],
 )  # fmt: skip
 def test_notes_warn_of_more_pods_than_database_or_topics_take(values: Object, warning: str | None) -> None:
-    notes = render(values).notes
+    notes = render(values | {"image": {"repository": "registry.example.com/loom/kafka-to-db-consumer"}}).notes
     assert notes.count("WARNING") == (warning is not None)
     assert warning is None or warning in notes
+
+
+@pytest.mark.parametrize(
+    ("repository", "warned"),
+    [
+        ("kafka-to-db-consumer", True),
+        ("loom/kafka-to-db-consumer", True),  # a user of Docker Hub
+        ("registry.example.com/loom/kafka-to-db-consumer", False),
+        ("registry:5000/kafka-to-db-consumer", False),
+        ("localhost/kafka-to-db-consumer", False),
+    ],
+)
+def test_notes_warn_of_an_image_whose_registry_is_not_named(repository: str, warned: bool) -> None:
+    notes = render({"image": {"repository": repository}}).notes
+    assert ("WARNING" in notes) is warned
+    said = (
+        f"WARNING: image.repository {repository} names no registry: a node that does not have the image asks Docker Hub."
+    )
+    assert (said in notes.splitlines()) is warned
