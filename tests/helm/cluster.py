@@ -11,23 +11,29 @@ from typing import Any
 
 from tests.helm.chart import NAMESPACE, Object
 
-CORE = {
-    "kind": "APIResourceList",
-    "groupVersion": "v1",
-    "resources": [
-        {"name": name, "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get", "list"]}
-        for name, kind in (("serviceaccounts", "ServiceAccount"), ("secrets", "Secret"))
-    ],
-}
+
+def resources(group_version: str, **kinds: str) -> Object:
+    """What a group of the API has: names of resources, and their kinds."""
+    return {
+        "kind": "APIResourceList",
+        "groupVersion": group_version,
+        "resources": [
+            {"name": name, "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get", "list"]}
+            for name, kind in kinds.items()
+        ],
+    }
 
 
 @contextmanager
-def api_server(secrets: dict[str, Object]) -> Iterator[str]:
-    """Serves a namespace with these Secrets (name → data and metadata); yields its address."""
+def api_server(secrets: dict[str, Object], autoscalers: dict[str, int] | None = None) -> Iterator[str]:
+    """Serves a namespace with these Secrets (name → data and metadata) and HorizontalPodAutoscalers (name → the pods that
+    there are); yields its address."""
     root = f"/api/v1/namespaces/{NAMESPACE}"
+    autoscaling = "/apis/autoscaling/v2"
     pages: dict[str, Any] = {
         "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
-        "/api/v1": CORE,
+        "/api/v1": resources("v1", serviceaccounts="ServiceAccount", secrets="Secret"),
+        autoscaling: resources("autoscaling/v2", horizontalpodautoscalers="HorizontalPodAutoscaler"),
         f"{root}/serviceaccounts/default": {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
@@ -41,6 +47,15 @@ def api_server(secrets: dict[str, Object]) -> Iterator[str]:
             "kind": "Secret",
             "metadata": metadata,
             "data": dict.fromkeys(secret["keys"], "eA=="),
+        }
+
+    for name, pods in (autoscalers or {}).items():
+        pages[f"{autoscaling}/namespaces/{NAMESPACE}/horizontalpodautoscalers/{name}"] = {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"minReplicas": 3},
+            "status": {"currentReplicas": pods},
         }
 
     class Handler(BaseHTTPRequestHandler):

@@ -110,3 +110,9 @@ def test_an_install_without_values_runs_the_image_that_is_brought_to_the_nodes()
     brought = {command[-1] for tool in ("k3d", "kind", "minikube") for command in commands(CHAPTER, f"{tool} ")}
     assert brought == {render().consumer["image"]}
     assert any(not given(command) for command in commands(CHAPTER.split("\n## Upgrade")[0], "helm upgrade"))
+
+
+def test_versions_that_are_needed_are_said() -> None:
+    assert "Kubernetes 1.29 or newer, Helm 3.14 or newer" in CHAPTER
+    for text in (CHAPTER, (ROOT / "helm" / NAME / "values.yaml").read_text()):
+        assert re.search(r"KEDA,? 2\.10 or newer", text)

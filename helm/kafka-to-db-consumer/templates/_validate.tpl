@@ -164,6 +164,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Helm creates what is new before it deletes what is old, and KEDA's admission webhook refuses a second autoscaler:
+without this, after the migration. */}}
+{{- if and .Values.keda.enabled (not .Values.autoscaling.enabled) -}}
+{{- with lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace (include "consumer.fullname" .) -}}
+{{- $problems = append $problems (printf "keda.enabled: HorizontalPodAutoscaler %s is still there, and KEDA takes no Deployment that another autoscaler has. In two upgrades: first autoscaling.enabled=false and replicaCount=%d, which removes it; then keda.enabled=true" .metadata.name (int (dig "status" "currentReplicas" .spec.minReplicas .))) -}}
+{{- end -}}
+{{- end -}}
+
 {{- if $problems -}}
 {{- fail (printf "\n\n%s\n" (join "\n" $problems)) -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-"""Where there is a cluster to ask, a Secret that is missing is told before anything is changed."""
+"""Where there is a cluster to ask, what is missing or in the way is told before anything is changed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from tests.helm.cluster import api_server
 CREDENTIALS = {"timescaledb-credentials": {"keys": ["password"]}}
 
 
-def install(secrets: dict[str, Object], values: Object | None = None) -> dict[str, str]:
+def install(
+    secrets: dict[str, Object], values: Object | None = None, autoscalers: dict[str, int] | None = None
+) -> dict[str, str]:
     with (
-        api_server(secrets) as address,
+        api_server(secrets, autoscalers) as address,
         helm.Config(
             kubeconfig_content=yaml.safe_dump(
                 {
@@ -34,9 +36,11 @@ def install(secrets: dict[str, Object], values: Object | None = None) -> dict[st
         return cluster.render(CHART, values or {}, name=NAME, namespace=NAMESPACE, is_install=True)
 
 
-def refused(secrets: dict[str, Object], values: Object | None = None) -> list[str]:
+def refused(
+    secrets: dict[str, Object], values: Object | None = None, autoscalers: dict[str, int] | None = None
+) -> list[str]:
     with pytest.raises(helm.HelmRenderError) as raised:
-        install(secrets, values)
+        install(secrets, values, autoscalers)
     return [line for line in str(raised.value).splitlines() if ": " in line and "templates/" not in line]
 
 
@@ -95,3 +99,16 @@ def test_a_changed_secret_makes_new_pods_at_the_next_upgrade() -> None:
 
     assert (version("7"), version("8")) == ("7", "8")
     assert version("7") == version("7")
+
+
+def test_keda_waits_until_the_releases_own_autoscaler_has_gone() -> None:
+    by_lag = values_of(DIRECTORY / "ci" / "keda-plain-values.yaml")
+    assert refused(CREDENTIALS, by_lag, {NAME: 5}) == [
+        f"keda.enabled: HorizontalPodAutoscaler {NAME} is still there, and KEDA takes no Deployment that another "
+        "autoscaler has. In two upgrades: first autoscaling.enabled=false and replicaCount=5, which removes it; then "
+        "keda.enabled=true"
+    ]
+    # KEDA's own has another name; without KEDA nothing is in the way.
+    install(CREDENTIALS, by_lag, {f"keda-hpa-{NAME}": 5})
+    install(CREDENTIALS, {}, {NAME: 5})
+    install(CREDENTIALS, {"autoscaling": {"enabled": False}, "replicaCount": 5}, {NAME: 5})
