@@ -26,8 +26,8 @@ def resources(group_version: str, **kinds: str) -> Object:
 
 @contextmanager
 def api_server(secrets: dict[str, Object], autoscalers: dict[str, int] | None = None) -> Iterator[str]:
-    """Serves a namespace with these Secrets (name → data and metadata) and HorizontalPodAutoscalers (name → the pods that
-    there are); yields its address."""
+    """Serves a namespace with these Secrets (name → data and metadata) and HorizontalPodAutoscalers (name → the pods
+    that there are); yields its address."""
     root = f"/api/v1/namespaces/{NAMESPACE}"
     autoscaling = "/apis/autoscaling/v2"
     pages: dict[str, Any] = {

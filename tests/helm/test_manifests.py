@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -32,7 +33,7 @@ def commands(page: str, beginning: str) -> list[list[str]]:
 
 def given(command: list[str]) -> str:
     """What a command gives by ``--set``."""
-    return ",".join(value for option, value in zip(command, command[1:], strict=False) if option.startswith("--set"))
+    return ",".join(value for option, value in itertools.pairwise(command) if option.startswith("--set"))
 
 
 def merged(values: Object, over: Object) -> Object:

@@ -202,7 +202,4 @@ def test_notes_warn_of_more_pods_than_database_or_topics_take(values: Object, wa
 def test_notes_warn_of_an_image_whose_registry_is_not_named(repository: str, warned: bool) -> None:
     notes = render({"image": {"repository": repository}}).notes
     assert ("WARNING" in notes) is warned
-    said = (
-        f"WARNING: image.repository {repository} names no registry: a node that does not have the image asks Docker Hub."
-    )
-    assert (said in notes.splitlines()) is warned
+    assert (f"WARNING: image.repository {repository} names no registry: a node that does not have" in notes) is warned

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import helm_python as helm
 import pytest
 
-from tests.helm.chart import Object, render, set_value
+from tests.helm.chart import Object, set_value
+from tests.helm.refusals import refused
 
 EXISTING = {"name": "kafka-login"}
-
-
-def refused(values: Object) -> list[str]:
-    """The lines that Helm prints, without its own preface."""
-    with pytest.raises(helm.HelmError) as raised:
-        render(values)
-    lines = [line for line in str(raised.value).splitlines() if line.strip()]
-    assert "Traceback" not in str(raised.value)
-    return [line.removeprefix("- at ") for line in lines if ": " in line and "templates/" not in line]
 
 
 def sasl(**changes: Any) -> Object:
@@ -86,6 +77,10 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
         ({"image": {"repository": ""}}, "image.repository: is empty"),
         ({"kafka": {"bootstrapServers": "kafka"}}, 'kafka.bootstrapServers: "kafka" is not host:port'),
         ({"kafka": {"bootstrapServers": "a:1,,b:2"}}, 'kafka.bootstrapServers: "" is not host:port'),
+        *(
+            ({"kafka": {"bootstrapServers": server}}, f'kafka.bootstrapServers: "{server}" has no port from 1 to 65535')
+            for server in ("kafka:0", "kafka:99999")
+        ),
         ({"kafka": {"groupId": " "}}, "kafka.groupId: is empty"),
         ({"kafka": {"batchTimeout": 0}}, "kafka.batchTimeout: must be more than 0"),
         (
@@ -143,6 +138,13 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
             'podDisruptionBudget.maxUnavailable: "half" is neither a number of pods nor a percentage',
         ),
         ({"serviceMonitor": {"interval": "15"}}, 'serviceMonitor.interval: "15" is no duration like 15s'),
+        (
+            {
+                "extraEnv": [{"name": "LOOM_MIGRATION_DATABASE_URL", "value": "postgresql://x"}],
+                "migration": {"user": "owner", "secret": {"name": "owner"}},
+            },
+            "extraEnv: LOOM_MIGRATION_DATABASE_URL is there twice, or set by the chart from a value of its own",
+        ),
         (
             {"extraEnv": [{"name": "LOOM_DATABASE_URL", "value": "postgresql://x"}]},
             "extraEnv: LOOM_DATABASE_URL is there twice, or set by the chart from a value of its own",
@@ -204,6 +206,7 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
             "migration.secret.name: is empty: name the Secret that has the password under migration.secret.key "
             '("password")',
         ),
+        ({"database": {"tls": {"caKey": "a/b"}}}, 'database.tls.caKey: "a/b" can\'t be a key of a Secret'),
         (
             {"migration": {"secret": {"name": "owner"}}},
             "migration.secret: is only used with migration.user, the role that owns the tables",

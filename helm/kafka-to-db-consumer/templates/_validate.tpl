@@ -1,19 +1,12 @@
 {{/* What values.schema.json can't say, or can't say in words. All that is wrong is told at once. */}}
 {{- define "consumer.validate" -}}
-{{- $problems := list -}}
-
-{{- if eq .Values.image.tag "latest" -}}
-{{- $problems = append $problems "image.tag: \"latest\" names no version: two pods of one revision could run different code. Give a version, or leave it empty for the chart's own" -}}
-{{- end -}}
-{{- with .Values.image.digest -}}
-{{- if not (regexMatch "^sha256:[0-9a-f]{64}$" .) -}}
-{{- $problems = append $problems (printf "image.digest: %q is no digest: sha256: and 64 hexadecimal digits" .) -}}
-{{- end -}}
-{{- end -}}
+{{- $problems := include "consumer.kubernetesProblems" . | fromJsonArray -}}
 
 {{- range splitList "," .Values.kafka.bootstrapServers -}}
 {{- if not (regexMatch "^(\\[[0-9a-fA-F:.]+\\]|[A-Za-z0-9._-]+):[0-9]{1,5}$" (trim .)) -}}
 {{- $problems = append $problems (printf "kafka.bootstrapServers: %q is not host:port" (trim .)) -}}
+{{- else if not (and (ge (splitList ":" . | last | trim | atoi) 1) (le (splitList ":" . | last | trim | atoi) 65535)) -}}
+{{- $problems = append $problems (printf "kafka.bootstrapServers: %q has no port from 1 to 65535" (trim .)) -}}
 {{- end -}}
 {{- end -}}
 {{- range splitList "," .Values.database.host -}}
@@ -48,12 +41,6 @@
 {{- $problems = append $problems "autoscaling: both targets are 0, so there is nothing to scale by; set autoscaling.enabled=false for a fixed number of pods" -}}
 {{- end -}}
 
-{{- $unavailable := toString .Values.podDisruptionBudget.maxUnavailable -}}
-{{- if not (regexMatch "^[0-9]+%?$" $unavailable) -}}
-{{- $problems = append $problems (printf "podDisruptionBudget.maxUnavailable: %q is neither a number of pods nor a percentage" $unavailable) -}}
-{{- else if regexMatch "^0+%?$" $unavailable -}}
-{{- $problems = append $problems (printf "podDisruptionBudget.maxUnavailable: %s would keep every node with a pod from being drained; give at least 1" $unavailable) -}}
-{{- end -}}
 {{- if not (regexMatch "^[0-9]+(ms|s|m|h)$" .Values.serviceMonitor.interval) -}}
 {{- $problems = append $problems (printf "serviceMonitor.interval: %q is no duration like 15s" .Values.serviceMonitor.interval) -}}
 {{- end -}}
@@ -112,6 +99,11 @@
 {{- if and $tls.secretName (not $tls.caKey) -}}
 {{- $problems = append $problems (printf "%s.caKey: is empty" $where) -}}
 {{- end -}}
+{{- range list "caKey" "certKey" "keyKey" -}}
+{{- if and (get $tls .) (not (regexMatch "^[-._a-zA-Z0-9]+$" (get $tls .))) -}}
+{{- $problems = append $problems (printf "%s.%s: %q can't be a key of a Secret" $where . (get $tls .)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $_ := .Values.database.parameters -}}
 {{- if has $name (list "sslmode" "sslrootcert" "sslcert" "sslkey" "user" "password" "host" "port" "dbname" "database" "passfile") -}}
@@ -120,12 +112,18 @@
 {{- end -}}
 
 {{- if not $problems -}}
+{{- $twice := list -}}
+{{- range list "consumer.environment" "consumer.migrationEnvironment" -}}
 {{- $seen := list -}}
-{{- range include "consumer.environment" . | fromYamlArray -}}
+{{- range include . $ | fromYamlArray -}}
 {{- if has .name $seen -}}
-{{- $problems = append $problems (printf "extraEnv: %s is there twice, or set by the chart from a value of its own" .name) -}}
+{{- $twice = append $twice .name -}}
 {{- end -}}
 {{- $seen = append $seen .name -}}
+{{- end -}}
+{{- end -}}
+{{- range uniq $twice -}}
+{{- $problems = append $problems (printf "extraEnv: %s is there twice, or set by the chart from a value of its own" .) -}}
 {{- end -}}
 {{- end -}}
 
