@@ -117,3 +117,18 @@ def test_versions_that_are_needed_are_said() -> None:
     assert "Kubernetes 1.29 or newer, Helm 3.14 or newer" in CHAPTER
     for text in (CHAPTER, (ROOT / "helm" / NAME / "values.yaml").read_text()):
         assert re.search(r"KEDA,? 2\.10 or newer", text)
+
+
+def test_all_that_an_uninstall_leaves_is_named_and_deleted_by_one_command() -> None:
+    secret = {"create": True, "password": "p@ss"}
+    rendered = render({"database": {"secret": secret}, "networkPolicy": {"enabled": True}})
+    hooks = [each for _, each in rendered.objects if "helm.sh/hook" in each["metadata"].get("annotations", {})]
+    assert all(each["kind"] in CHAPTER.split("`helm uninstall` leaves")[1] for each in hooks if each["kind"] != "Pod")
+    (delete,) = commands(CHAPTER, "kubectl delete")
+    assert {each["kind"].lower() for each in hooks} == set(delete[2].split(","))
+    instance, components = re.fullmatch(
+        r"app\.kubernetes\.io/instance=([\w-]+),app\.kubernetes\.io/component in \(([\w,]+)\)", delete[-1]
+    ).groups()  # type: ignore[union-attr]
+    labels = [each["metadata"]["labels"] for each in hooks]
+    assert {each["app.kubernetes.io/instance"] for each in labels} == {instance}
+    assert {each["app.kubernetes.io/component"] for each in labels} == set(components.split(","))

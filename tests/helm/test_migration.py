@@ -80,13 +80,20 @@ def test_has_its_own_copy_of_a_created_secret() -> None:
     assert secret_of(environment(rendered.consumer)["PGPASSWORD"]) == (f"{NAME}-database", "password")
 
 
-def test_copies_are_made_anew_and_do_not_outlive_the_release() -> None:
+def test_what_the_pods_need_stays_while_they_may_go_on() -> None:
     secret = {"create": True, "password": "p@ss"}
     rendered = render({"database": {"secret": secret}, "networkPolicy": {"enabled": True}})
-    *earlier, _ = hooks(rendered)
-    assert {each["kind"] for each in earlier} == {"NetworkPolicy", "Secret", "ServiceAccount"}
-    for each in earlier:
-        assert annotations(each)["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    before = hooks(rendered)
+    assert {each["kind"] for each in before} == {"Job", "NetworkPolicy", "Secret", "ServiceAccount"}
+    # With hook-succeeded Helm deletes what was made before a Job that fails, or takes longer than Helm waits.
+    assert {annotations(each)["helm.sh/hook-delete-policy"] for each in before} == {"before-hook-creation"}
+
+
+def test_a_policy_that_stayed_holds_no_later_migration() -> None:
+    stayed = ci("network-policy").one("NetworkPolicy", "migration")["spec"]["podSelector"]["matchLabels"]
+    with_policy = ci("network-policy").job["spec"]["template"]["metadata"]["labels"]
+    without = ci("default").job["spec"]["template"]["metadata"]["labels"]
+    assert (stayed.items() <= with_policy.items(), stayed.items() <= without.items()) == (True, False)
 
 
 def test_uses_existing_secrets_as_they_are() -> None:
