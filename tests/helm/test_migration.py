@@ -125,6 +125,7 @@ def test_never_two_at_once() -> None:
 def test_a_failure_stops_the_upgrade_and_its_log_stays() -> None:
     job = render().job
     assert annotations(job)["helm.sh/hook-delete-policy"] == "before-hook-creation"
+    assert annotations(job)["helm.sh/hook-output-log-policy"] == "hook-failed"
     assert job["spec"]["ttlSecondsAfterFinished"] >= 24 * 3600
     assert job["spec"]["backoffLimit"] == 2
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # each attempt keeps its own pod and log
