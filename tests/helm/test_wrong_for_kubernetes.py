@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helm.chart import Object, render, set_value
+from tests.helm.chart import Object, render
 from tests.helm.refusals import refused
 
 
@@ -28,19 +28,13 @@ from tests.helm.refusals import refused
         ),
         ({"image": {"tag": "a b"}}, 'image.tag: "a b" is no tag: letters, digits, _, . and -, at most 128 of them'),
         *(
-            (
-                set_value(where, given),
-                f'{name}: "{given}" can\'t be a name in Kubernetes: lower-case letters, digits, - and .',
+            (values, f'{where}: "{name}" can\'t be a name in Kubernetes: lower-case letters, digits, - and .')
+            for values, where, name in (
+                ({"priorityClassName": "Bad Name"}, "priorityClassName", "Bad Name"),
+                ({"database": {"secret": {"name": "a_b"}}}, "database.secret.name", "a_b"),
+                ({"database": {"tls": {"mode": "require", "secretName": "-a"}}}, "database.tls.secretName", "-a"),
+                ({"image": {"pullSecrets": [{"name": "a/b"}]}}, "image.pullSecrets[0].name", "a/b"),
             )
-            for where, given, name in (
-                ("priorityClassName", "Bad Name", "priorityClassName"),
-                ("database.secret.name", "a_b", "database.secret.name"),
-                ("database.tls.secretName", "-a", "database.tls.secretName"),
-            )
-        ),
-        (
-            {"image": {"pullSecrets": [{"name": "a/b"}]}},
-            'image.pullSecrets[0].name: "a/b" can\'t be a name in Kubernetes: lower-case letters, digits, - and .',
         ),
         *(
             (

@@ -192,14 +192,21 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
             {"database": {"tls": {"certKey": "a", "keyKey": "b"}}},
             "database.tls.certKey: needs database.tls.secretName",
         ),
-        ({"database": {"tls": {"secretName": "x", "caKey": ""}}}, "database.tls.caKey: is empty"),
+        (
+            {"database": {"tls": {"mode": "require", "secretName": "x", "caKey": ""}}},
+            "database.tls.caKey: is empty",
+        ),
         (
             {"database": {"tls": {"mode": "verify-full"}}},
             "database.tls.secretName: mode verify-full needs the certificates that the server's is checked against",
         ),
-        (
-            {"database": {"tls": {"mode": "disable", "secretName": "x"}}},
-            'database.tls.mode: "disable" does not go with database.tls.secretName',
+        *(
+            (
+                {"database": {"tls": {"mode": mode, "secretName": "x"}}},
+                f'database.tls.mode: "{mode}" checks nobody, whatever database.tls.secretName has; verify-full checks '
+                "the server's certificate and name, verify-ca and require the certificate",
+            )
+            for mode in ("disable", "allow", "prefer")
         ),
         (
             {"migration": {"user": "owner"}},

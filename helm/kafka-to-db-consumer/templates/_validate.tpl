@@ -87,8 +87,9 @@
 {{- if and (has .Values.database.tls.mode (list "verify-ca" "verify-full")) (not .Values.database.tls.secretName) -}}
 {{- $problems = append $problems (printf "database.tls.secretName: mode %s needs the certificates that the server's is checked against" .Values.database.tls.mode) -}}
 {{- end -}}
-{{- if and .Values.database.tls.secretName (eq .Values.database.tls.mode "disable") -}}
-{{- $problems = append $problems "database.tls.mode: \"disable\" does not go with database.tls.secretName" -}}
+{{/* libpq's rule, and asyncpg's: certificates or not, these three take whoever answers. */}}
+{{- if and .Values.database.tls.secretName (has .Values.database.tls.mode (list "disable" "allow" "prefer")) -}}
+{{- $problems = append $problems (printf "database.tls.mode: %q checks nobody, whatever database.tls.secretName has; verify-full checks the server's certificate and name, verify-ca and require the certificate" .Values.database.tls.mode) -}}
 {{- end -}}
 {{- range $where, $tls := dict "kafka.tls" .Values.kafka.tls "database.tls" .Values.database.tls -}}
 {{- if ne (empty $tls.certKey) (empty $tls.keyKey) -}}
