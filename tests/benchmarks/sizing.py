@@ -17,7 +17,11 @@ HEADROOM = 2.0
 LANE_CONNECTIONS = 1
 """Of one topic in one process: at most one transaction a lane is open."""
 BESIDE = 3
-"""Connections of a process beside its lanes: samples, pauses, commits."""
+"""Connections of a process's pool beside its lanes: pauses, the comparison of the ledger."""
+SAMPLES = 1
+"""Connections of a process beside its pool: the samples' own."""
+IN_AN_UPGRADE = 2
+"""Pods for each one: all new ones come before the old ones leave (``maxSurge`` of the chart)."""
 TOPICS = 12
 RESERVED = 20
 """Connections left for operators, migrations and monitoring."""
@@ -41,6 +45,11 @@ class Needed:
     """Of WAL a second."""
 
 
+def connections(pods: int, pool: int) -> int:
+    """What ``max_connections`` has to be."""
+    return IN_AN_UPGRADE * pods * (pool + SAMPLES) + RESERVED
+
+
 def needed(rate: int, *, capacity: float, client_us: float, server_us: float, wal_bytes: float) -> Needed:
     """For a rate in messages a second.
 
@@ -58,7 +67,7 @@ def needed(rate: int, *, capacity: float, client_us: float, server_us: float, wa
         pods,
         partitions,
         pool,
-        pods * pool + RESERVED,
+        connections(pods, pool),
         rate * client_us / 1e6,
         rate * server_us / 1e6,
         rate * wal_bytes / 1e6,
@@ -91,7 +100,7 @@ def table(results: Mapping[str, Result]) -> str:
         f"From {results['P1'].began[:10]}: one process took {written(ours['emotion_scores_rate'])} messages a second, "
         f"{written(profile['client_us'])} µs of its own CPU and {written(profile['server_us'])} µs of the database's "
         f"each, with {written(profile['wal_bytes'])} bytes of WAL. Pods are counted for twice the rate, and never "
-        "fewer than two.",
+        "fewer than two; connections for an upgrade, in which old and new pods run.",
         END,
     ]
     return "\n".join(lines)

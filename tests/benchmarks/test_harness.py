@@ -23,6 +23,7 @@ from tests.benchmarks.result import Grid, Line, Plot, Result, Verdict
 from tests.benchmarks.server import statement
 from tests.benchmarks.stacks import REST, summed
 from tests.benchmarks.workloads import WORKLOADS, Templates, emotions
+from tests.helm.chart import render
 from tests.support.database import ROOT
 from tests.support.messages import NOW
 
@@ -177,8 +178,8 @@ def test_statements_are_named_without_their_values(query: str, said: str) -> Non
 def test_the_sizing_table_is_made_of_the_measured_figures() -> None:
     text = sizing.filled(f"# Sizing\n\n{sizing.WAITING}\n\nRules.\n", EVERY)
     assert "No quiet run" not in text
-    assert "| 10,000 | 2 | 6 | 15 | 50 | 0.200 | 0.150 | 9.00 |" in text
-    assert "| 100,000 | 8 | 16 | 15 | 140 |" in text
+    assert "| 10,000 | 2 | 6 | 15 | 84 | 0.200 | 0.150 | 9.00 |" in text
+    assert "| 100,000 | 8 | 16 | 15 | 276 |" in text
     assert text.endswith("\n\nRules.\n")
     assert sizing.filled(text, EVERY) == text
 
@@ -186,6 +187,16 @@ def test_the_sizing_table_is_made_of_the_measured_figures() -> None:
 def test_the_sizing_page_has_a_place_for_the_figures() -> None:
     page_text = (ROOT / "docs" / "sizing.md").read_text()
     assert page_text.count(sizing.BEGIN) == page_text.count(sizing.END) == 1
+
+
+def test_the_sizing_page_counts_connections_as_an_upgrade_takes_them() -> None:
+    page_text = (ROOT / "docs" / "sizing.md").read_text()
+    rows = re.findall(r"^\| [\d,]+ \| (\d+) \| \d+ \| (\d+) \| (\d+) \|", page_text, re.MULTILINE)
+    assert len(rows) == len(sizing.RATES)
+    assert all(sizing.connections(int(pods), int(pool)) == int(limit) for pods, pool, limit in rows)
+    assert (
+        render().deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == f"{100 * (sizing.IN_AN_UPGRADE - 1)}%"
+    )
 
 
 def test_the_peers_are_pinned_and_no_address_is_kept() -> None:

@@ -150,7 +150,7 @@ def test_notes_say_what_was_installed_and_how_to_watch_it() -> None:
     for line in (
         "kafka-to-db-consumer 0.1.0: group kafka-to-db-consumer reads kafka:9092 and writes to loom at timescaledb.",
         "Pods: 3 to 10, by CPU and memory (HorizontalPodAutoscaler).",
-        "Connections: at most 10 pods x 100 = 1000, and twice that while an upgrade has old and new pods.",
+        "Connections: at most 10 pods x (100 + 1) = 1010, and twice that, 2020, while an upgrade has old and new pods.",
         "  kubectl logs -n loom-dev job/kafka-to-db-consumer-migration",
         "  kubectl rollout status -n loom-dev deployment/kafka-to-db-consumer",
         "  kubectl get pods -n loom-dev -l app=kafka-to-db-consumer",
@@ -166,13 +166,21 @@ def test_notes_say_what_was_installed_and_how_to_watch_it() -> None:
     ("values", "warning"),
     [
         (
-            {"database": {"maxConnections": 999}},
-            "WARNING: 10 pods x 100 connections = 1000, but the database takes 999 (database.maxConnections).",
+            {"database": {"maxConnections": 1009}},
+            "WARNING: 10 pods x (100 + 1) = 1010 connections, but the database takes 1009 (database.maxConnections).",
         ),
-        ({"database": {"maxConnections": 1000}}, None),
+        *(
+            (
+                {"database": {"maxConnections": limit}},
+                "WARNING: while an upgrade has old and new pods they can want 2020 connections, but the database takes "
+                f"{limit} (database.maxConnections).\nBetween upgrades they fit.",
+            )
+            for limit in (1010, 2019)
+        ),
+        ({"database": {"maxConnections": 2020}}, None),
         (
             {"autoscaling": {"enabled": False}, "replicaCount": 5, "database": {"maxConnections": 400}},
-            "WARNING: 5 pods x 100 connections = 500, but the database takes 400 (database.maxConnections).",
+            "WARNING: 5 pods x (100 + 1) = 505 connections, but the database takes 400 (database.maxConnections).",
         ),
         (
             BY_LAG | {"kafka": {"partitions": 9}},
