@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import pytest
 
 from ingest.app import LEAVE_GROUP_S
 from ingest.settings import SECTIONS, DatabaseSettings, KafkaSettings, ServiceSettings, variable_of
-from tests.helm.chart import NAME, Object, ci, environment, render, secret_of, set_value
+from tests.helm.chart import (
+    CI_FILES,
+    DIRECTORY,
+    NAME,
+    Object,
+    ci,
+    environment,
+    render,
+    secret_of,
+    set_value,
+    values_of,
+)
 
 
 def test_former_systems_values_are_the_defaults() -> None:
@@ -53,6 +65,16 @@ def test_every_variable_is_a_setting(name: str) -> None:
         assert found - known == set()
 
 
+def test_variables_that_the_chart_gives_as_examples_are_settings_that_bound_no_batch() -> None:
+    known = {variable_of(section, field) for section in SECTIONS for field in section.model_fields}
+    (example,) = re.findall(r"\{name: (LOOM_\w+), value:", (DIRECTORY / "values.yaml").read_text())
+    given = [each["name"] for path in CI_FILES for each in values_of(path).get("extraEnv", [])]
+    assert example in given
+    assert set(given) <= known
+    # The service's own bounds were measured to be the best: an example that lowers them would be copied.
+    assert [name for name in given if name.startswith("LOOM_BATCH_")] == []
+
+
 @pytest.mark.parametrize("name", ["default", "existing-secrets", "tls", "sasl-ssl", "plain-postgresql"])
 def test_the_service_takes_what_the_chart_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in environment(ci(name).consumer).items():
@@ -81,6 +103,9 @@ def test_the_service_takes_what_the_chart_gives(name: str, monkeypatch: pytest.M
         ("logLevel", "debug", "LOOM_LOG_LEVEL", "debug"),
         ("httpPort", 9464, "LOOM_HTTP_PORT", "9464"),
         ("shutdownGraceSeconds", 7.5, "LOOM_SHUTDOWN_GRACE", "7.5"),
+        # What --set makes of fractions.
+        ("kafka.batchTimeout", "0.25", "LOOM_KAFKA_BATCH_TIMEOUT", "0.25"),
+        ("shutdownGraceSeconds", "34.5", "LOOM_SHUTDOWN_GRACE", "34.5"),
     ],
 )
 def test_a_value_arrives_as_it_was_written(value: str, given: Any, variable: str, expected: str) -> None:
@@ -91,7 +116,7 @@ def test_further_variables_go_to_every_container() -> None:
     rendered = ci("plain-postgresql")
     for spec in rendered.pod_specs():
         variables = environment(spec["containers"][0])
-        assert variables["LOOM_BATCH_MAX_MESSAGES"] == "2000"
+        assert variables["LOOM_MONITOR_EVERY"] == "30"
         assert variables["LOOM_HTTP_HOST"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
@@ -170,7 +195,7 @@ def test_new_pods_wait_for_the_schema() -> None:
     assert "command" not in render().consumer  # the image's own: `ingest`
 
 
-@pytest.mark.parametrize("values", [{}, {"shutdownGraceSeconds": 34}], ids=["as it comes", "as long as allowed"])
+@pytest.mark.parametrize("values", [{}, {"shutdownGraceSeconds": "34.9"}], ids=["as it comes", "longest"])
 def test_a_pod_has_longer_to_stop_than_the_service_takes(values: Object) -> None:
     rendered = render(values)
     grace = float(environment(rendered.consumer)["LOOM_SHUTDOWN_GRACE"])

@@ -33,6 +33,9 @@ def sasl(**changes: Any) -> Object:
         ("image.pullPolicy", "No", "'/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
         ("kafka.batchSize", 0, "'/kafka/batchSize': minimum: got 0, want 1"),
         ("kafka.batchSize", 100_001, "'/kafka/batchSize': maximum: got 100,001, want 100,000"),
+        ("kafka.batchTimeout", True, "'/kafka/batchTimeout': got boolean, want number or string"),
+        ("kafka.batchTimeout", 61, "'/kafka/batchTimeout': maximum: got 61, want 60"),
+        ("kafka.sessionTimeoutMs", 5999, "'/kafka/sessionTimeoutMs': minimum: got 5,999, want 6,000"),
         ("kafka.autoOffsetReset", "newest", "'/kafka/autoOffsetReset': value must be one of 'earliest', 'latest'"),
         ("kafka.onMissingOffsets", "skip", "'/kafka/onMissingOffsets': value must be one of 'stop', 'earliest'"),
         (
@@ -83,6 +86,10 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
         ),
         ({"kafka": {"groupId": " "}}, "kafka.groupId: is empty"),
         ({"kafka": {"batchTimeout": 0}}, "kafka.batchTimeout: must be more than 0"),
+        ({"kafka": {"batchTimeout": "0.0"}}, "kafka.batchTimeout: must be more than 0"),
+        ({"kafka": {"batchTimeout": "60.5"}}, "kafka.batchTimeout: 60.5 is more than 60"),
+        ({"kafka": {"batchTimeout": "0,25"}}, 'kafka.batchTimeout: "0,25" is no number of seconds; 20 and 0.25 are'),
+        ({"shutdownGraceSeconds": "soon"}, 'shutdownGraceSeconds: "soon" is no number of seconds; 20 and 0.25 are'),
         (
             {"database": {"host": "timescaledb:5432"}},
             'database.host: "timescaledb:5432" is no host name; the port is database.port, the rest of a URL has '
@@ -103,6 +110,11 @@ def test_a_wrong_kind_of_value_is_named(value: str, given: Any, said: str) -> No
             "terminationGracePeriodSeconds: 30 is too short: a stopping pod takes shutdownGraceSeconds (20) to "
             "write and up "
             "to 10 s to leave the group; give at least 31",
+        ),
+        (
+            {"shutdownGraceSeconds": "35.5"},
+            "terminationGracePeriodSeconds: 45 is too short: a stopping pod takes shutdownGraceSeconds (35.5) to "
+            "write and up to 10 s to leave the group; give at least 46",
         ),
         (
             {"shutdownGraceSeconds": 40},

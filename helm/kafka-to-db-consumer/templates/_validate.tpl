@@ -24,11 +24,6 @@
 {{- $problems = append $problems (printf "database.pool: min (%d) is greater than max (%d)" (int .Values.database.pool.min) (int .Values.database.pool.max)) -}}
 {{- end -}}
 
-{{- $leaving := add (ceil .Values.shutdownGraceSeconds) 10 -}}
-{{- if le (int .Values.terminationGracePeriodSeconds) (int $leaving) -}}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %d is too short: a stopping pod takes shutdownGraceSeconds (%v) to write and up to 10 s to leave the group; give at least %d" (int .Values.terminationGracePeriodSeconds) .Values.shutdownGraceSeconds (add $leaving 1)) -}}
-{{- end -}}
-
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled -}}
 {{- $problems = append $problems "autoscaling.enabled and keda.enabled: two autoscalers of one Deployment work against each other; set autoscaling.enabled=false to scale by lag, or keda.enabled=false to scale by CPU and memory" -}}
 {{- end -}}
@@ -44,9 +39,19 @@
 {{- if not (regexMatch "^[0-9]+(ms|s|m|h)$" .Values.serviceMonitor.interval) -}}
 {{- $problems = append $problems (printf "serviceMonitor.interval: %q is no duration like 15s" .Values.serviceMonitor.interval) -}}
 {{- end -}}
+{{/* --set makes a text of a fraction: 0.25 comes as "0.25". */}}
 {{- range $where, $seconds := dict "kafka.batchTimeout" .Values.kafka.batchTimeout "shutdownGraceSeconds" .Values.shutdownGraceSeconds -}}
-{{- if not $seconds -}}
+{{- if and (kindIs "string" $seconds) (not (regexMatch "^[0-9]+([.][0-9]+)?$" $seconds)) -}}
+{{- $problems = append $problems (printf "%s: %q is no number of seconds; 20 and 0.25 are" $where $seconds) -}}
+{{- else if not (float64 $seconds) -}}
 {{- $problems = append $problems (printf "%s: must be more than 0" $where) -}}
+{{- else if and (eq $where "kafka.batchTimeout") (gt (float64 $seconds) 60.0) -}}
+{{- $problems = append $problems (printf "%s: %v is more than 60" $where $seconds) -}}
+{{- else if eq $where "shutdownGraceSeconds" -}}
+{{- $least := add (floor $seconds) 11 -}}
+{{- if lt (int $.Values.terminationGracePeriodSeconds) (int $least) -}}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %d is too short: a stopping pod takes shutdownGraceSeconds (%v) to write and up to 10 s to leave the group; give at least %d" (int $.Values.terminationGracePeriodSeconds) $seconds $least) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
