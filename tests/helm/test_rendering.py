@@ -89,6 +89,17 @@ def test_names_are_found_by_the_services_name_and_fit(path: Path) -> None:
             assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
 
 
+@pytest.mark.parametrize("beginning", ["loom-ingest-of-the-eastern-region", f"{NAME}-of-the-eastern"])
+def test_two_releases_of_a_namespace_share_no_name(beginning: str) -> None:
+    def names(release: str) -> set[tuple[str, str]]:
+        return {(each["kind"], each["metadata"]["name"]) for _, each in render(release=release).objects}
+
+    one, other = f"{beginning}-and-its-zone-1", f"{beginning}-and-its-zone-2"
+    assert max(len(one), len(other)) <= 53  # as long as a release's name can be
+    assert names(one) & names(other) == set()
+    assert names(one) == names(one)
+
+
 @by_file
 def test_no_two_objects_have_one_name(path: Path) -> None:
     names = [(each["kind"], each["metadata"]["name"]) for _, each in render(values_of(path)).objects]

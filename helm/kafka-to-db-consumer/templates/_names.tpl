@@ -1,12 +1,16 @@
 {{/* Names and labels. */}}
 
-{{/* Of every object; begins with kafka-to-db-consumer whatever the release is called, so that its pods are found. */}}
+{{/* Of every object; begins with kafka-to-db-consumer whatever the release is called, so that its pods are found. A name
+that is too long is cut, and ends with a sum of the whole: two releases may begin alike. */}}
 {{- define "consumer.fullname" -}}
-{{- if hasPrefix .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 48 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Chart.Name .Release.Name | trunc 48 | trimSuffix "-" -}}
+{{- $name := .Release.Name -}}
+{{- if not (hasPrefix .Chart.Name $name) -}}
+{{- $name = printf "%s-%s" .Chart.Name $name -}}
 {{- end -}}
+{{- if gt (len $name) 48 -}}
+{{- $name = printf "%s-%s" ($name | trunc 39 | trimAll "-.") (sha256sum .Release.Name | trunc 8) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{/* What never changes: Deployment, PodDisruptionBudget and policies select by it. Takes [context, component]. */}}
