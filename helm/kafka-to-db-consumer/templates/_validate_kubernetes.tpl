@@ -39,7 +39,8 @@ after the migration, and not with the value's name. */}}
 {{- $word := "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" -}}
 {{- range $where, $pairs := merge (dict "podAnnotations" .Values.podAnnotations) $labels -}}
 {{- range $name, $value := $pairs -}}
-{{- if not (regexMatch (printf "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?%s$" $word) $name) -}}
+{{- /* In annotations the part before the slash may have capitals. */ -}}
+{{- if not (regexMatch (printf "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?%s$" $word) (ternary $name (lower $name) (hasKey $labels $where))) -}}
 {{- $problems = append $problems (printf "%s: %q can't be the name of a label or annotation, such as team or example.com/team" $where $name) -}}
 {{- end -}}
 {{- if and (hasKey $labels $where) (not (regexMatch (printf "^(%s)?$" $word) $value)) -}}
