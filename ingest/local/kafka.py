@@ -72,16 +72,29 @@ class KafkaServer:
         """Process id, None while it doesn't run."""
         return self._process.pid
 
+    def prepare(self, *options: str) -> list[Path]:
+        """Stop it, and make its empty cluster if it has none: what :meth:`start` does first. Its ``server.properties``
+        may be changed then. Returns Kafka's class path.
+
+        Args:
+            options: further ones of Kafka's own tool that makes the cluster: its users.
+
+        Raises:
+            LocalStackError: as :meth:`start` does.
+        """
+        class_path = jars.kafka_jars(say=self._say, console=self._console)
+        self._process.stop()
+        if not self._settings.exists():
+            self._format(class_path, options)
+        return class_path
+
     def start(self) -> None:
         """Start it and wait until it serves; on the data of the last start, if there is any.
 
         Raises:
             LocalStackError: it can't be had or started; says why, with the end of its log.
         """
-        class_path = jars.kafka_jars(say=self._say, console=self._console)
-        self._process.stop()
-        if not self._settings.exists():
-            self._format(class_path)
+        class_path = self.prepare()
         host, port = self.address.split(":")
         command = jars.java_command(
             "kafka.Kafka",
@@ -110,7 +123,7 @@ class KafkaServer:
         self._process.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _format(self, class_path: list[Path]) -> None:
+    def _format(self, class_path: list[Path], options: tuple[str, ...]) -> None:
         """Make an empty cluster of one node. Its ports are written down last: they say that all is there."""
         shutil.rmtree(self.directory, ignore_errors=True)
         (self.directory / "tmp").mkdir(parents=True)
@@ -120,7 +133,7 @@ class KafkaServer:
         cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         command = jars.java_command(
             "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config",
-            str(self._properties), jars=class_path, options=(*self._java_options(),
+            str(self._properties), *options, jars=class_path, options=(*self._java_options(),
             "-XX:TieredStopAtLevel=1"),
         )  # fmt: skip
         try:
