@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -147,6 +147,7 @@ class DatabaseSettings(BaseSettings):
             raise ValueError("is not a URL: quote what is special in user and password (%40 for @)") from None
         if scheme not in ("postgresql", "postgres"):
             raise ValueError("must begin with postgresql://")
+        _require_certificates(dict(parse_qsl(urlsplit(text).query)))
         return SecretStr(text)
 
     @model_validator(mode="after")
@@ -154,6 +155,21 @@ class DatabaseSettings(BaseSettings):
         if self.min_pool_size > self.max_pool_size:
             raise ValueError("LOOM_DB_MIN_POOL_SIZE is greater than LOOM_DB_MAX_POOL_SIZE")
         return self
+
+
+def _require_certificates(parameters: Mapping[str, str]) -> None:
+    """Raises ValueError for files of a database's URL that can't be used: to the driver's caller, one that is missing
+    looks like a server that is not there."""
+    if parameters.get("sslmode") not in ("require", "verify-ca", "verify-full"):
+        return
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if path := parameters.get(name):
+            try:
+                Path(path).open("rb").close()
+                if name == "sslrootcert":
+                    ssl.create_default_context(cafile=path)
+            except OSError as error:  # ssl.SSLError is one
+                raise ValueError(f"{name}: can't use {path}: {error.strerror or error}") from None
 
 
 class SchemaSettings(BaseSettings):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
@@ -213,6 +215,34 @@ def test_variable_without_the_prefix_is_none_of_ours(variable: str, monkeypatch:
 def test_database_url_is_taken_as_libpq_has_it(scheme: str, rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOM_DATABASE_URL", f"{scheme}://{rest}")
     assert load_section(DatabaseSettings).url.get_secret_value() == f"{scheme.removesuffix('+asyncpg')}://{rest}"
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcert", "sslkey"])
+@pytest.mark.parametrize("variable", ["LOOM_DATABASE_URL", "LOOM_MIGRATION_DATABASE_URL"])
+def test_a_certificate_of_the_database_that_is_missing_is_named_with_its_path(
+    variable: str, name: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "no such.pem"
+    monkeypatch.setenv(variable, f"postgresql://u:hunter2@h/db?sslmode={mode}&{name}={quote(str(path))}")
+    text = refusal()
+    assert f"{variable} {name}: can't use {path}: No such file or directory" in text
+    assert "hunter2" not in text
+
+
+def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ca.crt"
+    path.write_text("no certificate")
+    monkeypatch.setenv("LOOM_DATABASE_URL", f"postgresql://u@h/db?sslmode=verify-full&sslrootcert={path}")
+    assert f"sslrootcert: can't use {path}: " in refusal()
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+def test_a_certificate_that_the_mode_does_not_look_at_may_be_missing(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOM_DATABASE_URL", f"postgresql://u@h/db?sslmode={mode}&sslrootcert=/nowhere.pem")
+    load_settings()
 
 
 def test_topics_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
