@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ingest.errors import FatalError, IngestError, LaneError, RecordError, TransientError
+from ingest.handshake import refused_certificate
 from ingest.settings import DatabaseSettings
 
 COMMAND_TIMEOUT_S = 60
@@ -125,6 +126,8 @@ def classify(error: BaseException) -> Failure:
             return failure
     if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
         return Failure.TRANSIENT
+    if any(refused_certificate(link) for link in _chain(error)):
+        return Failure.FATAL  # as a password would be: the server answers, and one of the two says no
     if isinstance(error, OSError | TimeoutError | sa_exc.TimeoutError):
         return Failure.TRANSIENT
     for link in _chain(error):
@@ -169,6 +172,8 @@ def describe(error: BaseException) -> str:
     """One line for a log or a dead letter: the driver's message, without the statement, its parameters, and the
     server's DETAIL, which quotes the row."""
     *_, innermost = _chain(error)
+    if refused := refused_certificate(innermost):
+        return f"{refused}; see sslmode, sslrootcert, sslcert"
     message = innermost.message if isinstance(innermost, asyncpg.PostgresError) else None
     text = " ".join((message or str(innermost)).split()) or type(innermost).__name__
     state = sqlstate_of(error)

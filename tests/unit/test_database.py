@@ -62,6 +62,19 @@ def from_server(sqlstate: str, text: str = "refused", **fields: str) -> BaseExce
     return error
 
 
+def of_tls(reason: str) -> ssl.SSLError:
+    """What a handshake that the other side ends brings, with OpenSSL's name of the reason."""
+    error = ssl.SSLError(1, "as OpenSSL words it")
+    error.reason = reason
+    return error
+
+
+def refused_by_us() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "as OpenSSL words it")
+    error.verify_code, error.verify_message = 62, "Hostname mismatch, certificate is not valid for 'db'."
+    return error
+
+
 def wrapped(error: BaseException, *, invalidated: bool = False) -> BaseException:
     """The same as SQLAlchemy raises it: its adapter translates, its engine wraps."""
     dialect: Any = PGDialect_asyncpg
@@ -128,6 +141,8 @@ def test_what_is_unknown_stops_the_lane(sqlstate: str) -> None:
         ConnectionResetError(),
         socket.gaierror("no such host"),
         ssl.SSLError("handshake"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        of_tls("TLSV1_ALERT_INTERNAL_ERROR"),
         TransientError("once more"),
     ],
     ids=repr,
@@ -164,6 +179,9 @@ def test_what_nobody_foresaw_stops_the_lane_only(error: BaseException) -> None:
         (SchemaError("bad"), F),
         (wrapped(from_server("28P01")), F),
         (wrapped(from_server("3D000")), F),
+        (refused_by_us(), F),
+        (of_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), F),
+        (of_tls("TLSV1_ALERT_UNKNOWN_CA"), F),
     ],
 )
 def test_errors_of_this_project_and_refused_access_mean_what_they_say(error: Exception, failure: Failure) -> None:
@@ -209,6 +227,14 @@ def test_description_is_one_line_without_statement_and_parameters() -> None:
 )
 def test_description_is_never_empty(error: Exception, text: str) -> None:
     assert describe(error) == text
+
+
+def test_a_refused_certificate_is_described_by_whose_it_is_and_where_that_is_set() -> None:
+    assert describe(refused_by_us()) == (
+        "the server's certificate is refused: Hostname mismatch, certificate is not valid for 'db'; "
+        "see sslmode, sslrootcert, sslcert"
+    )
+    assert describe(of_tls("TLSV1_ALERT_UNKNOWN_CA")).startswith("the server refuses the client's certificate")
 
 
 async def test_pool_keeps_the_minimum_and_opens_up_to_the_maximum() -> None:
