@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import RetryCallState
@@ -26,6 +25,7 @@ from ingest.errors import EXIT_STOPPED, FatalError, IngestError, SchemaError, Tr
 from ingest.http import Health, HttpServer
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
+from ingest.reaching import NoBrokerError
 from ingest.retry import retrying
 from ingest.schema import check_schema
 from ingest.settings import Settings, unknown_variables
@@ -34,14 +34,6 @@ from ingest.topics import Topic, load_topics
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-REFUSED = (
-    kafka_errors.AuthenticationFailedError,
-    kafka_errors.SaslAuthenticationFailed,
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.UnsupportedSaslMechanismError,
-)
-"""What no retry cures: the broker answers, and says no."""
 LEAVE_GROUP_S = 3.0
 LOOP_STUCK_S = 30.0
 """The event loop that has not turned for so long is not alive."""
@@ -177,12 +169,10 @@ class App:
         async def once() -> Result:
             try:
                 return await work()
-            except REFUSED as error:
-                raise FatalError(
-                    f"{what} refused the credentials: {error}; see LOOM_KAFKA_SASL_* in docs/settings.md"
-                ) from error
             except KafkaError as error:
-                raise TransientError(f"{type(error).__name__}: {error}") from error
+                if isinstance(error, NoBrokerError) and error.refused:
+                    raise FatalError(f"{what}: {error}") from error
+                raise TransientError(str(error)) from error
 
         try:
             tries = retrying(retry_if=retry_if, before_sleep=before_sleep, sleep=sleep)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ingest.database import Failure, classify, create_plain_engine, describe
 from ingest.errors import FatalError, IngestError
+from ingest.reaching import NoBrokerError
 from ingest.settings import DatabaseSettings, load_section
 
 Result = TypeVar("Result")
@@ -68,5 +69,7 @@ def asking_broker() -> Iterator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        what = f"{type(error).__name__}: {str(error) or 'no answer in time'}"
+        if isinstance(error, NoBrokerError) and error.refused:
+            raise FatalError(f"broker: {error}") from error
+        what = str(error) or "no answer in time"
         raise FatalError(f"broker: {what}; is LOOM_KAFKA_BOOTSTRAP_SERVERS right, and LOOM_KAFKA_SASL_*?") from error

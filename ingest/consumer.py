@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from ingest.reaching import reaching
 from ingest.records import Message
 from ingest.settings import KafkaSettings
 
@@ -87,8 +88,9 @@ class AssignmentListener(Protocol):
 
 async def existing_topics(settings: KafkaSettings, wanted: Iterable[str]) -> set[str]:
     """Those of the topics that the broker has and shows to this login. Raises KafkaError or TimeoutError."""
-    async with asyncio.timeout(ASK_BROKER_S):
-        admin = AIOKafkaAdminClient(**settings.client_options(), client_id="loom-ingest-check")
+    options = settings.client_options()
+    admin = AIOKafkaAdminClient(**options, client_id="loom-ingest-check")
+    async with reaching(options, admin._client), asyncio.timeout(ASK_BROKER_S):
         await admin.start()
         try:
             return set(wanted) & set(await admin.list_topics())
@@ -105,8 +107,10 @@ class Broker:
         self._subscribed: frozenset[str] = frozenset()
         self.joining = False
         """Between an assignment that has ended and the next one."""
+        self._options = settings.client_options()
+        self._connected = False
         self._consumer = AIOKafkaConsumer(
-            **settings.client_options(),
+            **self._options,
             client_id=client_id,
             group_id=settings.group_id,
             enable_auto_commit=False,
@@ -124,8 +128,13 @@ class Broker:
         )
 
     async def start(self) -> None:
-        """Connects. Raises KafkaError when no broker answers or the credentials are refused."""
-        await self._consumer.start()
+        """Connects. Raises KafkaError; a NoBrokerError, if the brokers say why. May be called again then."""
+        async with reaching(self._options, self._consumer._client):
+            if not self._connected:
+                await self._consumer.start()
+                self._connected = True
+            # By the addresses that the brokers give of themselves, which need not be those of the settings.
+            await self._consumer.topics()
 
     async def stop(self) -> None:
         """Leaves the group and closes the connections."""
@@ -135,7 +144,8 @@ class Broker:
         """Subscribes to those topics that exist; returns the ones that don't. Raises KafkaError."""
         wanted = frozenset(wanted)
         # Asking for a topic by name would create it on a broker that creates topics by itself.
-        existing = wanted & frozenset(await self._consumer.topics())
+        async with reaching(self._options, self._consumer._client):
+            existing = wanted & frozenset(await self._consumer.topics())
         if existing and not existing <= self._subscribed:
             self._subscribed |= existing
             self._consumer.subscribe(sorted(self._subscribed), listener=self._listener)

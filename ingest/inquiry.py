@@ -20,6 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_f
 
 from ingest.command import asking_broker
 from ingest.consumer import ASK_BROKER_S, Committed
+from ingest.reaching import reaching
 from ingest.settings import KafkaSettings
 
 Place = tuple[str, int]
@@ -120,12 +121,13 @@ async def inquire(settings: KafkaSettings) -> AsyncIterator[Inquiry]:
     """Connects. Raises FatalError when no broker answers or the credentials are refused."""
     client_id = "loom-ingest-command"
     async with AsyncExitStack() as stack:
-        async with _answer("the connection"):
-            admin = AIOKafkaAdminClient(**settings.client_options(), client_id=client_id)
+        options = settings.client_options()
+        async with _answer("the connection"), reaching(options):
+            admin = AIOKafkaAdminClient(**options, client_id=client_id)
             stack.push_async_callback(admin.close)
             await admin.start()
             consumer = AIOKafkaConsumer(
-                **settings.client_options(),
+                **options,
                 client_id=client_id,
                 enable_auto_commit=False,
                 isolation_level="read_committed",  # its ends are those that the service reads to

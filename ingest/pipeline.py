@@ -211,7 +211,7 @@ class Pipeline:
         try:
             missing = await self._broker.subscribe(self.lanes)
         except KafkaError as error:
-            self._set_broker_problem(f"{type(error).__name__}: {error}")
+            self._set_broker_problem(describe(error))
             return
         for name in sorted(missing - self._missing):
             log.warning("topic does not exist yet; it is picked up when it appears", topic=name)
@@ -223,7 +223,7 @@ class Pipeline:
         try:
             ends = await self._broker.ends(mine)
         except KafkaError as error:
-            self._set_broker_problem(f"{type(error).__name__}: {error}")
+            self._set_broker_problem(describe(error))
             return
         self._set_broker_problem(None)
         self._metrics.lag_messages.clear()
