@@ -19,6 +19,8 @@ from sqlalchemy import text
 
 from ingest.consumer import Broker, existing_topics
 from ingest.database import create_engine
+from ingest.errors import FatalError
+from ingest.inquiry import inquire
 from ingest.local.postgres import query
 from ingest.local.stack import Stack
 from ingest.reaching import NoBrokerError
@@ -257,6 +259,17 @@ async def test_each_reason_is_told_apart(
         assert (caught.value.refused, said in str(caught.value)) == (refused, True), str(caught.value)
         assert "\n" not in str(caught.value)
         _assert_clean(str(caught.value))
+
+
+async def test_commands_that_ask_the_broker_for_more_say_it_too(
+    ways: Mapping[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        FatalError, match=r"^broker: localhost:\d+: it refuses the login: Authentication failed"
+    ) as caught:
+        async with inquire(_settings(ways["wrong password"], monkeypatch)):
+            raise AssertionError("let in")
+    _assert_clean(str(caught.value))
 
 
 async def test_a_certificate_that_is_refused_later_is_said_too(
