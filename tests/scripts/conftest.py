@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -134,6 +135,18 @@ async def running(stack: Stack, template: str, tmp_path_factory: pytest.TempPath
         assert consumer.service is not None
         consumer.service.clean_up()
         query(stack.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def sample(consumer: Consumer, group: str = "", **changes: Any) -> None:
+    """A sample as a pod writes it; of the consumer's group unless another is named."""
+    row = {"current_offset": 100, "log_end_offset": 100, "lag": 0, "age": "0 s"} | changes
+    query(
+        consumer.database_url,
+        "INSERT INTO consumer_lag_history"
+        " (consumer_group, topic, partition, current_offset, log_end_offset, lag, timestamp)"
+        " VALUES ($1, 'some.topic', 7, $2, $3, $4, now() - $5::text::interval)",
+        group or consumer.group, row["current_offset"], row["log_end_offset"], row["lag"], row["age"],
+    )  # fmt: skip
 
 
 def in_pods(programs: Programs, consumer: Consumer) -> None:

@@ -102,12 +102,16 @@ class Programs:
 
     def calls(self, program: str, *, known: bool = True) -> list[str]:
         """The arguments of each call so far."""
+        return [line for name, line in self.all_calls(known=known) if name == program]
+
+    def all_calls(self, *, known: bool = True) -> list[tuple[str, str]]:
+        """Program and arguments of each call so far, in their order."""
         path = self.directory / "calls"
         calls = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [call["line"] for call in calls if call["program"] == program and call["known"] == known]
+        return [(call["program"], call["line"]) for call in calls if call["known"] == known]
 
     def unknown_calls(self) -> list[str]:
-        return [line for name in ("kubectl", "helm", "make", "docker") for line in self.calls(name, known=False)]
+        return [line for _, line in self.all_calls(known=False)]
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Nothing of the developer's: an exported PGHOST or KUBECONFIG must not matter."""
@@ -125,8 +129,11 @@ class Programs:
         self, script: str, *arguments: str, terminal: int | None = None, **variables: str
     ) -> subprocess.Popen[str]:
         """A script in a process group of its own. With ``terminal`` (a pty's end) it reads and writes there."""
+        return self.start_bash(str(ROOT / "scripts" / script), *arguments, terminal=terminal, **variables)
+
+    def start_bash(self, *arguments: str, terminal: int | None = None, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(self.bin / "bash"), str(ROOT / "scripts" / script), *arguments],
+            [str(self.bin / "bash"), *arguments],
             env=self.environment(**variables),
             cwd=ROOT,
             stdin=subprocess.DEVNULL if terminal is None else terminal,
@@ -149,9 +156,12 @@ class Programs:
 
     def run_in_terminal(self, script: str, *arguments: str, typed: str = "", **variables: str) -> Done:
         """The same in a terminal, into which ``typed`` is typed."""
+        return self.bash_in_terminal(str(ROOT / "scripts" / script), *arguments, typed=typed, **variables)
+
+    def bash_in_terminal(self, *arguments: str, typed: str = "", **variables: str) -> Done:
         ours, theirs = pty.openpty()
         try:
-            process = self.start(script, *arguments, terminal=theirs, **variables)
+            process = self.start_bash(*arguments, terminal=theirs, **variables)
             os.close(theirs)
             os.write(ours, typed.encode())
             seen = b""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.local.ports import free_port
 from ingest.local.postgres import query
-from tests.scripts.conftest import CONTEXT, Consumer, in_pods, played_kafka
+from tests.scripts.conftest import CONTEXT, Consumer, in_pods, played_kafka, sample
 from tests.scripts.programs import Programs, press_ctrl_c
 from tests.support.waiting import eventually
 
@@ -21,18 +21,6 @@ HEALTHY, ATTENTION, USAGE, UNREACHED, STOPPED = 0, 1, 2, 3, 130
 
 def reasons(out: str) -> list[str]:
     return re.findall(r"^  - (.*)$", out, re.MULTILINE)
-
-
-def sample(consumer: Consumer, **changes: Any) -> None:
-    """A sample as a pod writes it."""
-    row = {"current_offset": 100, "log_end_offset": 100, "lag": 0, "age": "0 s"} | changes
-    query(
-        consumer.database_url,
-        "INSERT INTO consumer_lag_history"
-        " (consumer_group, topic, partition, current_offset, log_end_offset, lag, timestamp)"
-        " VALUES ($1, 'some.topic', 7, $2, $3, $4, now() - $5::text::interval)",
-        consumer.group, row["current_offset"], row["log_end_offset"], row["lag"], row["age"],
-    )  # fmt: skip
 
 
 def test_a_healthy_consumer_is_shown_from_all_sides(running: Consumer, cluster: Programs) -> None:
