@@ -30,7 +30,7 @@
 #   4    the image could not be built or pushed: the cluster is as it was
 #   5    the deployment failed: the cluster runs the revision that it ran before
 #   6    the deployment failed, and the cluster is half way: the last lines say how it stands
-#   130  stopped by Ctrl-C; the last lines say how it stands
+#   130  stopped by Ctrl-C; the last lines say how it stands, and how to go back
 set -euo pipefail
 
 # shellcheck source=scripts/lib/consumer.sh
@@ -135,7 +135,8 @@ plan_pods() {
     local section='' minimum most now_minimum=''
     capture kube get deployment "$RELEASE" --ignore-not-found -o 'jsonpath={.spec.replicas}' || refuse "$PROBLEM"
     pods_before=${CAPTURED:-none}
-    chart_values=$(helm show values "$CHART")
+    capture helm show values "$CHART" || refuse "the chart's values: $PROBLEM"
+    chart_values=$CAPTURED
     release_values=''
     if [ -n "$revision" ]; then
         capture limited "${HELM[@]}" get values "$RELEASE" -o yaml || refuse "the release's values: $PROBLEM"
@@ -223,7 +224,7 @@ roll_back() {
     local failed=$1 was=$deployed was_revision=$revision now
     say
     say "${RED}$failed$PLAIN"
-    stage="going back, because $failed. How the release stands: helm history $RELEASE -n $namespace"
+    stage="going back, because $failed. $how_it_stands"
     kube get pods -l "app=$RELEASE" 2>&1 | sed 's/^/  /' || true
     say '  last lines of the pods:'
     kube logs -l "app=$RELEASE" --prefix --tail=5 2>&1 | sed 's/^/    /' || true
@@ -247,7 +248,9 @@ helm history $RELEASE -n $namespace"
     fi
     if [ -z "$autoscaler" ] && [ "$pods_before" != none ]; then
         # The manifest of the old revision may name fewer pods than somebody had scaled it to.
-        "${KUBECTL[@]}" scale deployment "$RELEASE" --replicas="$pods_before"
+        "${KUBECTL[@]}" scale deployment "$RELEASE" --replicas="$pods_before" ||
+            fail 6 "$failed. It was rolled back to revision $was, but not scaled back to $pods_before pods: kubectl scale \
+deployment $RELEASE --replicas=$pods_before -n $namespace"
     fi
     if ! "${KUBECTL[@]}" rollout status "deployment/$RELEASE" --timeout="$ROLLOUT_TIMEOUT"; then
         fail 6 "$failed. It was rolled back to revision $was, but its pods don't become ready either: what they need \
@@ -282,6 +285,15 @@ plan_pods
 upgrade=("${HELM[@]}" upgrade --install "$RELEASE" "$CHART" --reset-then-reuse-values
     --set-string "image.repository=$repository" --set-string "image.tag=$TAG" --set-string image.digest=
     "${changes[@]+"${changes[@]}"}" --timeout "$HELM_TIMEOUT")
+how_it_stands="How the release stands: helm history $RELEASE -n $namespace; "
+if [ -n "$deployed" ]; then
+    how_it_stands+="to go back: helm rollback $RELEASE $deployed -n $namespace"
+    if [ -z "$autoscaler" ] && [ "$pods_before" != none ]; then
+        how_it_stands+=", then kubectl scale deployment $RELEASE --replicas=$pods_before -n $namespace"
+    fi
+else
+    how_it_stands+="there is no earlier revision to go back to; to remove it: helm uninstall $RELEASE -n $namespace"
+fi
 look_at_lag
 
 say "${BOLD}What will be done$PLAIN"
@@ -325,21 +337,21 @@ heading "Image $repository:$TAG"
 make docker docker-push REGISTRY="$REGISTRY" IMAGE="$IMAGE" TAG="$TAG" ||
     fail 4 'the image could not be built and pushed; the cluster is as it was'
 
-stage="helm was at work. How the release stands: helm history $RELEASE -n $namespace${deployed:+; to go back: helm \
-rollback $RELEASE $deployed -n $namespace}"
+stage="helm was at work. $how_it_stands"
 heading 'Helm'
 "${upgrade[@]}" || roll_back 'helm upgrade failed'
 if [ -n "$autoscaler" ] && capture kube get deployment "$RELEASE" -o 'jsonpath={.spec.replicas}' &&
     [ "$CAPTURED" = 0 ]; then
     # An autoscaler leaves a deployment alone that somebody has scaled to 0.
-    "${KUBECTL[@]}" scale deployment "$RELEASE" --replicas="$pods_wanted"
+    "${KUBECTL[@]}" scale deployment "$RELEASE" --replicas="$pods_wanted" ||
+        roll_back 'the deployment is scaled to 0 pods, and scaling it up failed'
 fi
 
-stage="the pods started; the new revision is there. To go back: helm rollback $RELEASE ${deployed:-} -n $namespace"
+stage="the pods started; the new revision is there. $how_it_stands"
 heading 'Pods'
 "${KUBECTL[@]}" rollout status "deployment/$RELEASE" --timeout="$ROLLOUT_TIMEOUT" || roll_back 'the pods did not start'
 
-stage='the lag was followed; the new revision runs'
+stage="the lag was followed; the new revision runs. $how_it_stands"
 heading 'Lag'
 ends=$((SECONDS + deadline)) first_total='' first_at=$SECONDS last_total='' looks=0
 while true; do

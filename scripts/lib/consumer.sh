@@ -63,7 +63,8 @@ lag_status() {
 
 # ---------------------------------------------------------------------------------------------------------- running
 
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/consumer-lag.XXXXXX")
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/consumer-lag.XXXXXX" 2>/dev/null) ||
+    fail 3 "there is no place for temporary files in ${TMPDIR:-/tmp}; nothing was done"
 trap 'rm -rf "$scratch"' EXIT
 
 # GNU's timeout bounds a call that hangs, as `kubectl exec` may. In the foreground: Ctrl-C has to reach what it runs.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.conftest import CONTEXT, Consumer, played_kafka
+from tests.scripts.conftest import CONTEXT, NAME, Consumer, played_kafka
 from tests.scripts.programs import Done, Programs, press_ctrl_c
 from tests.support.database import ROOT
 from tests.support.waiting import eventually
@@ -27,6 +27,7 @@ IMAGE = {"REGISTRY": "registry.example.org/team", "TAG": "t1"}
 
 UPGRADE = f"{HELM_HERE} upgrade --install kafka-to-db-consumer helm/kafka-to-db-consumer .*"
 CHART_VALUES = (ROOT / "helm" / "kafka-to-db-consumer" / "values.yaml").read_text()
+MIGRATION_PODS = f"{HERE} .*get pods -l app.kubernetes.io/instance={NAME},app.kubernetes.io/component=migration .*"
 NO_RELEASE = {"code": 1, "err": "Error: release: not found\n"}
 
 
@@ -39,6 +40,10 @@ def history(*revisions: tuple[int, str]) -> dict[str, str]:
             for number, status in revisions
         )
     }
+
+
+UPGRADED = history((4, "deployed")), history((4, "superseded"), (5, "deployed"))
+"""Before the upgrade and after it."""
 
 
 @pytest.fixture
@@ -59,6 +64,7 @@ def platform(programs: Programs) -> Iterator[Programs]:
     programs.on("kubectl", f"{HERE} .*get hpa .*spec.minReplicas.*", {"out": "3"})
     programs.on("kubectl", f"{HERE} .*get deployment .*readyReplicas.*", {"out": "3"})
     programs.on("kubectl", f"{HERE} .*get pods -l app=.*", {"out": "kafka-to-db-consumer-a 0/1\n"})
+    programs.on("kubectl", MIGRATION_PODS)
     programs.on("kubectl", f"{HERE} .*logs -l app=.*", {"out": "last words of a pod\n"})
     programs.on("kubectl", f"{HERE} .*logs job/.*", {"code": 1, "err": "Error from server (NotFound)\n"})
     programs.on("kubectl", f"{HERE} rollout status .*")
@@ -147,6 +153,7 @@ def test_each_state_of_the_checkout_has_a_tag_of_its_own(platform: Programs) -> 
             "is pending-upgrade: another helm is at it, or was cut off; helm history kafka-to-db-consumer -n loom-dev, "
             "and helm rollback kafka-to-db-consumer 4 -n loom-dev if nobody is",
         ),
+        (GO, ("helm", "show values .*", {"code": 1, "err": "Error: broken\n"}), "the chart's values: Error: broken"),
         (
             GO,
             ("helm", ".* --dry-run=server", {"code": 1, "err": "Error: no Secret timescaledb-credentials\n"}),
@@ -180,6 +187,13 @@ def test_it_refuses_an_image_that_could_be_pushed_nowhere(platform: Programs) ->
     done = platform.run(SCRIPT, *GO)
     assert (done.code, changes(platform)) == (REFUSED, [])
     assert "where to push the image? REGISTRY=" in done.err
+
+
+def test_it_refuses_where_it_can_keep_no_notes(platform: Programs) -> None:
+    done = run(platform, TMPDIR="/no/such/directory")
+    assert (done.code, done.out, platform.all_calls()) == (REFUSED, "", [])
+    assert done.err.endswith("there is no place for temporary files in /no/such/directory; nothing was done\n")
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -244,6 +258,16 @@ def test_a_deployment_at_zero_is_woken_for_its_autoscaler(platform: Programs) ->
     assert changes(platform)[-1] == f"{HERE} scale deployment kafka-to-db-consumer --replicas=3"
 
 
+def test_a_deployment_that_can_not_be_woken_is_rolled_back(platform: Programs) -> None:
+    platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "0"}, first=True)
+    platform.on("kubectl", ".* scale deployment .*", {"code": 1, "err": "error: forbidden\n"}, first=True)
+    platform.on("helm", ".* history .*", *UPGRADED, first=True)
+    done = run(platform)
+    assert done.code == ROLLED_BACK, done.said
+    assert done.err.endswith("is scaled to 0 pods, and scaling it up failed. Rolled back: the pods of revision 4 run\n")
+    assert f"{HELM_HERE} rollback kafka-to-db-consumer 4 --timeout 35m" in changes(platform)
+
+
 def test_an_image_that_can_not_be_built_leaves_the_cluster_alone(platform: Programs) -> None:
     platform.on("make", ".*", {"code": 2, "err": "no space left on device\n"}, first=True)
     done = run(platform)
@@ -286,12 +310,24 @@ def test_helm_that_fails_before_a_revision_needs_no_rollback(platform: Programs)
 def test_pods_scaled_by_hand_are_as_many_after_a_rollback(platform: Programs) -> None:
     platform.on("helm", ".* get values .*", {"out": OFF}, first=True)
     platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "10"}, first=True)
-    platform.on(
-        "helm", ".* history .*", history((4, "deployed")), history((4, "superseded"), (5, "deployed")), first=True
-    )
+    platform.on("helm", ".* history .*", *UPGRADED, first=True)
     platform.on("kubectl", ".*rollout status .*", {"code": 1}, {}, first=True)
     assert run(platform).code == ROLLED_BACK
     assert changes(platform)[-1] == f"{HERE} scale deployment kafka-to-db-consumer --replicas=10"
+
+
+def test_pods_that_can_not_be_scaled_back_after_a_rollback_are_said(platform: Programs) -> None:
+    platform.on("helm", ".* get values .*", {"out": OFF}, first=True)
+    platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "10"}, first=True)
+    platform.on("kubectl", ".* scale deployment .*", {"code": 1, "err": "error: forbidden\n"}, first=True)
+    platform.on("helm", ".* history .*", *UPGRADED, first=True)
+    platform.on("kubectl", ".*rollout status .*", {"code": 1}, {}, first=True)
+    done = run(platform)
+    assert done.code == HALF_WAY, done.said
+    assert done.err.endswith(
+        "It was rolled back to revision 4, but not scaled back to 10 pods: "
+        "kubectl scale deployment kafka-to-db-consumer --replicas=10 -n loom-dev\n"
+    )
 
 
 def test_a_first_install_that_fails_stays_to_be_looked_at_and_says_so(platform: Programs) -> None:
@@ -315,9 +351,7 @@ def test_a_rollback_that_fails_says_how_things_stand(
     rule: tuple[str, str, dict[str, Any]], says: str, platform: Programs
 ) -> None:
     platform.on("kubectl", ".*rollout status .*", {"code": 1}, {}, first=True)
-    platform.on(
-        "helm", ".* history .*", history((4, "deployed")), history((4, "superseded"), (5, "deployed")), first=True
-    )
+    platform.on("helm", ".* history .*", *UPGRADED, first=True)
     platform.on(*rule, first=True)
     done = run(platform)
     assert done.code == HALF_WAY
@@ -345,29 +379,60 @@ def test_a_lag_that_can_not_be_known_is_no_success(platform: Programs) -> None:
     assert "the lag is not known (Kafka: Error: NotFound; database: Error: NotFound)" in done.err
 
 
-@pytest.mark.parametrize(
-    ("program", "match", "says"),
-    [
-        ("helm", ".* history .*", "stopped while looking; nothing was done"),
-        ("make", ".*", "the image was built and pushed; the cluster is as it was"),
-        ("helm", UPGRADE, "to go back: helm rollback kafka-to-db-consumer 4 -n loom-dev"),
-        ("kubectl", ".*rollout status .*", "To go back: helm rollback kafka-to-db-consumer 4 -n loom-dev"),
-    ],
-)
-async def test_ctrl_c_says_how_things_stand(program: str, match: str, says: str, platform: Programs) -> None:
-    platform.on(program, match, {"hold": True}, first=True)
-    platform.on("helm", f"{UPGRADE} --dry-run=server", first=True)
-    process = platform.start(SCRIPT, *GO, **IMAGE)
+BACK = "to go back: helm rollback kafka-to-db-consumer 4 -n loom-dev"
+
+
+async def interrupt(platform: Programs, program: str, match: str) -> Done:
+    """Ctrl-C while that call is held."""
 
     async def held() -> bool:
         calls = [call for call in platform.calls(program) if "--dry-run" not in call]
         return any(re.fullmatch(match, call) for call in calls)
 
+    platform.on(program, match, {"hold": True}, first=True)
+    platform.on("helm", f"{UPGRADE} --dry-run=server", first=True)
+    process = platform.start(SCRIPT, *GO, **IMAGE)
     await eventually(held)
     done = press_ctrl_c(process)
     assert done.code == STOPPED, done.said
-    assert says in done.err
+    return done
+
+
+@pytest.mark.parametrize(
+    ("program", "match", "says"),
+    [
+        ("helm", ".* history .*", "stopped while looking; nothing was done"),
+        ("make", ".*", "the image was built and pushed; the cluster is as it was"),
+        ("helm", UPGRADE, BACK),
+        ("kubectl", ".*rollout status .*", BACK),
+        ("kubectl", ".*get deployment .*readyReplicas.*", f"the lag was followed; the new revision runs. .*{BACK}"),
+    ],
+)
+async def test_ctrl_c_says_how_things_stand(program: str, match: str, says: str, platform: Programs) -> None:
+    done = await interrupt(platform, program, match)
+    assert re.search(says, done.err), done.err
     assert not any("rollback" in call for call in changes(platform))
+
+
+async def test_ctrl_c_in_a_rollback_says_how_to_go_back(platform: Programs) -> None:
+    platform.on("kubectl", ".*rollout status .*", {"code": 1}, first=True)
+    platform.on("helm", ".* history .*", *UPGRADED, first=True)
+    done = await interrupt(platform, "helm", ".* rollback .*")
+    assert "stopped while going back, because the pods did not start. " in done.err
+    assert BACK in done.err
+
+
+async def test_ctrl_c_names_the_pods_that_a_rollback_would_take_away(platform: Programs) -> None:
+    platform.on("helm", ".* get values .*", {"out": OFF}, first=True)
+    platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "10"}, first=True)
+    done = await interrupt(platform, "kubectl", ".*rollout status .*")
+    assert f"{BACK}, then kubectl scale deployment kafka-to-db-consumer --replicas=10 -n loom-dev" in done.err
+
+
+async def test_ctrl_c_in_a_first_install_says_how_to_remove_it(platform: Programs) -> None:
+    platform.on("helm", f"{HELM_HERE} history .*", NO_RELEASE, first=True)
+    done = await interrupt(platform, "kubectl", ".*rollout status .*")
+    assert "there is no earlier revision to go back to; to remove it: helm uninstall kafka-to-db-consumer" in done.err
 
 
 @pytest.mark.parametrize(
