@@ -18,6 +18,8 @@
 #   1. make docker docker-push
 #   2. helm upgrade --install kafka-to-db-consumer. The release's own values stay; of the number of pods only what is
 #      below 3 is raised: the autoscaler's minimum, or without one the replicas. More pods than that stay as they are.
+#      What becomes of the migration's pod is told; if it can't start for a minute (its image can't be pulled, say),
+#      helm is stopped.
 #   3. waits for the pods. If helm or the pods fail, it shows why and rolls back to the revision that was deployed. A
 #      first install has none: it is left as it is, to be looked at, and can be tried again.
 #   4. follows the lag until at most 100 messages are left, or the deadline.
@@ -35,6 +37,8 @@ set -euo pipefail
 
 # shellcheck source=scripts/lib/consumer.sh
 . "$(dirname "$0")/lib/consumer.sh"
+# shellcheck source=scripts/lib/migration.sh
+. "$(dirname "$0")/lib/migration.sh"
 cd "$(dirname "$0")/.."
 
 CHART=helm/kafka-to-db-consumer
@@ -259,10 +263,12 @@ may be down; kubectl logs -n $namespace -l app=$RELEASE"
     fail 5 "$failed. Rolled back: the pods of revision $was run"
 }
 
-# stage: for whoever presses Ctrl-C.
+# stage: for whoever presses Ctrl-C. follower: what is to be stopped then.
+follower=''
 # shellcheck disable=SC2329 # by the trap
 interrupted() {
     trap - INT TERM
+    stop_following
     say >&2
     fail 130 "stopped while $stage"
 }
@@ -339,7 +345,7 @@ make docker docker-push REGISTRY="$REGISTRY" IMAGE="$IMAGE" TAG="$TAG" ||
 
 stage="helm was at work. $how_it_stands"
 heading 'Helm'
-"${upgrade[@]}" || roll_back 'helm upgrade failed'
+upgrade_followed || roll_back "$helm_failed"
 if [ -n "$autoscaler" ] && capture kube get deployment "$RELEASE" -o 'jsonpath={.spec.replicas}' &&
     [ "$CAPTURED" = 0 ]; then
     # An autoscaler leaves a deployment alone that somebody has scaled to 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -47,6 +48,7 @@ class Programs:
 
     directory: Path
     rules: list[dict[str, Any]] = field(default_factory=list)
+    checkout: Path = ROOT
 
     def __post_init__(self) -> None:
         self.bin.mkdir(parents=True)
@@ -125,17 +127,33 @@ class Programs:
     def left_behind(self) -> list[str]:
         return [path.name for path in (self.directory / "tmp").iterdir()]
 
+    def hurry(self, **constants: str) -> None:
+        """From now on the scripts run in a copy of the checkout, where these of their constants are others."""
+        self.checkout = self.directory / "checkout"
+        self.checkout.mkdir()
+        for path in ROOT.iterdir():
+            if path.name not in (".git", "scripts"):
+                (self.checkout / path.name).symlink_to(path)
+        shutil.copytree(ROOT / "scripts", self.checkout / "scripts")
+        for name, value in constants.items():
+            changed = 0
+            for path in (self.checkout / "scripts").rglob("*.sh"):
+                text, count = re.subn(rf"^{name}=\S+", f"{name}={value}", path.read_text(), flags=re.MULTILINE)
+                path.write_text(text)
+                changed += count
+            assert changed == 1, f"the scripts have no constant {name}"
+
     def start(
         self, script: str, *arguments: str, terminal: int | None = None, **variables: str
     ) -> subprocess.Popen[str]:
         """A script in a process group of its own. With ``terminal`` (a pty's end) it reads and writes there."""
-        return self.start_bash(str(ROOT / "scripts" / script), *arguments, terminal=terminal, **variables)
+        return self.start_bash(str(self.checkout / "scripts" / script), *arguments, terminal=terminal, **variables)
 
     def start_bash(self, *arguments: str, terminal: int | None = None, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [str(self.bin / "bash"), *arguments],
             env=self.environment(**variables),
-            cwd=ROOT,
+            cwd=self.checkout,
             stdin=subprocess.DEVNULL if terminal is None else terminal,
             stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.PIPE if terminal is None else terminal,
@@ -156,7 +174,7 @@ class Programs:
 
     def run_in_terminal(self, script: str, *arguments: str, typed: str = "", **variables: str) -> Done:
         """The same in a terminal, into which ``typed`` is typed."""
-        return self.bash_in_terminal(str(ROOT / "scripts" / script), *arguments, typed=typed, **variables)
+        return self.bash_in_terminal(str(self.checkout / "scripts" / script), *arguments, typed=typed, **variables)
 
     def bash_in_terminal(self, *arguments: str, typed: str = "", **variables: str) -> Done:
         ours, theirs = pty.openpty()

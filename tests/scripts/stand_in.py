@@ -28,11 +28,12 @@ def main(directory: Path, program: str, arguments: list[str]) -> int:
     if not numbers:
         sys.stderr.write(f"stand-in: unknown call: {program} {line}\n")
         return 97
-    return answer(rules[numbers[0]]["answers"], directory / f"used-{numbers[0]}", arguments)
+    return answer(rules[numbers[0]]["answers"], directory, f"used-{numbers[0]}", arguments)
 
 
-def answer(answers: list[dict[str, Any]], used: Path, arguments: list[str]) -> int:
+def answer(answers: list[dict[str, Any]], directory: Path, rule: str, arguments: list[str]) -> int:
     """Each call of a rule gets the next answer; the last one stays."""
+    used = directory / rule
     count = len(used.read_text()) if used.exists() else 0
     used.write_text("x" * (count + 1))
     chosen = answers[min(count, len(answers) - 1)]
@@ -44,6 +45,11 @@ def answer(answers: list[dict[str, Any]], used: Path, arguments: list[str]) -> i
 
         command = [chosen["replace"].get(word, word) for word in arguments[arguments.index("--") + 1 :]]
         return subprocess.run([*command, *chosen["exec"]], env={**os.environ, **chosen["env"]}, check=False).returncode
+    if "until_called" in chosen:  # somebody else, so often
+        match, times = chosen["until_called"]
+        deadline = time.monotonic() + 30
+        while len(re.findall(match, (directory / "calls").read_text())) < times and time.monotonic() < deadline:
+            time.sleep(0.05)
     if "hold" in chosen:
         time.sleep(60)  # until somebody presses Ctrl-C
     return int(chosen.get("code", 0))
