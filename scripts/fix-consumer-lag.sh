@@ -6,6 +6,8 @@
 #   --context CONTEXT      the context of kubectl that is meant; has to be the current one
 #   --namespace NAMESPACE  where the consumer runs (loom-dev)
 #   --group GROUP          the consumer group whose lag is followed (kafka-to-db-consumer)
+#   --command-config FILE  properties of a Kafka client, for a broker that wants TLS or a login; the file is where Kafka's
+#                          command runs: here, or in the pod of deployment kafka
 #   --deadline SECONDS     how long the lag may take to become healthy once the pods run (900)
 #   --dry-run              say what would be done, and end
 #   --yes                  don't ask; needs --context
@@ -22,7 +24,8 @@
 #      helm is stopped.
 #   3. waits for the pods. If helm or the pods fail, it shows why and rolls back to the revision that was deployed. A
 #      first install has none: it is left as it is, to be looked at, and can be tried again.
-#   4. follows the lag until at most 100 messages are left, or the deadline.
+#   4. follows the lag until at most 100 messages are left, or the deadline. Where Kafka does not answer, the lag is the
+#      one that the pods sample into the database.
 #
 # exit codes
 #   0    deployed and healthy; or a dry run that has nothing against it
@@ -49,12 +52,13 @@ POLL_S=3
 
 namespace=loom-dev
 group=kafka-to-db-consumer
-context='' deadline=900 dry_run='' yes=''
+context='' command_config='' deadline=900 dry_run='' yes=''
 while [ $# -gt 0 ]; do
     case $1 in
         --context) value_of "$@"; context=$VALUE; shift ;;
         --namespace) value_of "$@"; namespace=$VALUE; shift ;;
         --group) value_of "$@"; group=$VALUE; shift ;;
+        --command-config) value_of "$@"; command_config=$VALUE; shift ;;
         --deadline) value_of "$@"; whole_number --deadline "$VALUE"; deadline=$VALUE; shift ;;
         --dry-run) dry_run=yes ;;
         --yes) yes=yes ;;
@@ -196,7 +200,7 @@ name_image() {
 
 # lag_words: "1234 messages behind (WARNING)", or why it is not known; lag_total is empty then.
 look_at_lag() {
-    local problem=''
+    local problem='' sampled=''
     lag_total='' lag_unknown=0 lag_unowned=0
     if [ -n "$kafka_by" ]; then
         if read_kafka_lag; then
@@ -207,6 +211,7 @@ look_at_lag() {
     fi
     if [ -z "$lag_total" ] && [ -n "$database_by" ]; then
         if read_sampled_lag; then
+            sampled=yes
             sum_up
         else
             problem+="${problem:+; }database: $PROBLEM"
@@ -217,6 +222,7 @@ look_at_lag() {
         return
     fi
     lag_words="$lag_total messages ($(lag_status "$lag_total"))"
+    [ -z "$sampled" ] || lag_words+=", as the consumer sampled it at most $lag_age s ago"
     [ "$lag_unknown" -eq 0 ] || lag_words+=", and $lag_unknown partitions without a committed offset"
     [ "$lag_unowned" -eq 0 ] || lag_words+=", $lag_unowned partitions without a consumer"
 }
@@ -374,7 +380,7 @@ while true; do
     fi
     say "  $(date -u +%H:%M:%S)  $ready of at least $pods_wanted pods ready; lag: $lag_words$change"
     if [ "$ready" -ge "$pods_wanted" ] && [ -n "$lag_total" ] && [ "$lag_total" -le 100 ] &&
-        [ "$lag_unknown" -eq 0 ] && [ "$lag_unowned" -eq 0 ]; then
+        [ "$lag_unknown" -eq 0 ] && [ "$lag_unowned" -eq 0 ] && [ "$lag_age" -le "$SAMPLES_FRESH_S" ]; then
         say
         say "${GREEN}Healthy$PLAIN: $ready pods, $lag_words"
         exit 0

@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
 # How far the consumer is behind, and why: one look at lag, connection pool, performance, alerts and pods.
 #
-# usage: scripts/monitor-consumer-lag.sh [--watch [SECONDS]] [--namespace NAMESPACE] [--group GROUP]
+# usage: scripts/monitor-consumer-lag.sh [options]
 #
 #   --watch [SECONDS]      look again every 10 (or SECONDS) seconds, until Ctrl-C
 #   --namespace NAMESPACE  where the consumer runs (loom-dev)
 #   --group GROUP          the consumer group (kafka-to-db-consumer)
+#   --command-config FILE  properties of a Kafka client, for a broker that wants TLS or a login; the file is where Kafka's
+#                          command runs: here, or in the pod of deployment kafka
 #   --help                 this text
 #
 # It only reads. Each part is reached on the way that is there:
 #   database  psql, where LOOM_DATABASE_URL is set; else psql in the pod of deployment timescaledb
 #   Kafka     kafka-consumer-groups.sh on the PATH, where LOOM_KAFKA_BOOTSTRAP_SERVERS is set; else in the pod of
-#             deployment kafka; else the lag is the one that the consumer itself has written into the database
-#   cluster   kubectl, in its current context
-# What can't be reached is said, and the others are shown.
+#             deployment kafka
+#   cluster   kubectl, in its current context, or in a pod
+# What can't be reached is said, and the others are shown. Where Kafka does not answer (it may be a managed one), the lag
+# is the one that the consumer itself samples into the database, if its pods have done so within 90 seconds. A pod that
+# does not reach the broker samples nothing.
 #
 # exit codes
-#   0    healthy: of what there is a way to, all answers and nothing needs attention (alerts to MONITOR may be there)
+#   0    healthy: of what there is a way to, all answers (for Kafka, samples of the lag may stand in) and nothing needs
+#        attention (alerts to MONITOR may be there)
 #   1    something needs attention, or did not answer; the last lines say what
 #   2    the command line makes no sense
 #   3    nothing could be reached
@@ -28,7 +33,7 @@ set -euo pipefail
 
 namespace=loom-dev
 group=kafka-to-db-consumer
-context=''
+context='' command_config=''
 every=0
 while [ $# -gt 0 ]; do
     case $1 in
@@ -41,6 +46,7 @@ while [ $# -gt 0 ]; do
             ;;
         --namespace) value_of "$@"; namespace=$VALUE; shift ;;
         --group) value_of "$@"; group=$VALUE; shift ;;
+        --command-config) value_of "$@"; command_config=$VALUE; shift ;;
         -h | --help) help_text; exit ;;
         *) fail 2 "unknown: $1; see --help" ;;
     esac
@@ -74,25 +80,35 @@ lag_table() {
 }
 
 show_lag() {
-    local source status=0
+    local source='as Kafka has it' status=0
     heading 'Consumer lag'
-    LAG_ROWS='' lag_total=''
+    LAG_ROWS='' lag_total='' sampled=''
     if [ -n "$kafka_by" ]; then
         read_kafka_lag || status=$?
         case $status in
-            0) source='as Kafka has it' answered=$((answered + 1)) ;;
+            0) answered=$((answered + 1)) ;;
             2) answered=$((answered + 1)) && warn "$PROBLEM" && attention "$PROBLEM" ;;
-            *) unreachable Kafka ;;
+            *) warn "Kafka did not answer: $PROBLEM" ;;
         esac
     else
         warn "Kafka was not asked: $kafka_missing"
     fi
-    if [ -z "$LAG_ROWS" ] && [ -n "$database_by" ] && [ "$status" -ne 2 ] && read_sampled_lag; then
-        source='as the consumer sampled it within 3 minutes'
+    if [ -z "$LAG_ROWS" ] && [ "$status" -ne 2 ]; then
+        if [ -n "$database_by" ] && read_sampled_lag; then
+            sampled='Kafka was not asked'
+            [ "$status" -eq 0 ] || sampled='Kafka did not answer'
+        elif [ "$status" -ne 0 ]; then
+            attention 'Kafka did not answer'
+        fi
     fi
     [ -n "$LAG_ROWS" ] || return 0
     lag_table
     sum_up
+    if [ -n "$sampled" ]; then
+        source="as the consumer sampled it at most $lag_age s ago"
+        # Nothing is sampled that the broker did not tell a pod. Older samples may be from before it went away.
+        [ "$lag_age" -le "$SAMPLES_FRESH_S" ] || attention "$sampled, and samples of the lag are $lag_age s old"
+    fi
     say "  $lag_total messages behind in $lag_partitions partitions ($(lag_status "$lag_total")), $source$(trend)"
     case $(lag_status "$lag_total") in
         WARNING | CRITICAL) attention "$lag_total messages behind" ;;
@@ -289,6 +305,7 @@ look() {
         say "  ${GREEN}HEALTHY$PLAIN"
         last_code=0
     fi
+    [ -z "$sampled" ] || say "  The lag is the one that the consumer samples: $sampled"
 }
 
 if [ "$every" -eq 0 ]; then

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # what is set here is read there, and the other way round
 # What monitor-consumer-lag.sh and fix-consumer-lag.sh share: how they speak, and how they reach the cluster, the
-# database and Kafka. The sourcing script sets `group`, `namespace` and (may be empty) `context` before choose_ways.
+# database and Kafka. The sourcing script sets `group`, `namespace` and (may be empty) `context` and `command_config`
+# before choose_ways.
 #
 # Functions that look at something answer in variables, because a subshell could not: CAPTURED or LAG_ROWS when they
 # succeed, PROBLEM (one line) when they don't.
@@ -11,6 +12,7 @@ DATABASE_DEPLOYMENT=timescaledb
 KAFKA_DEPLOYMENT=kafka
 KAFKA_IN_CLUSTER=kafka:9092 # where the consumer's own Deployment names no other
 ANSWER_WITHIN_S=20          # for each single call
+SAMPLES_FRESH_S=90          # the pods write one every 60 s at most, and none while they don't reach the broker
 
 # ---------------------------------------------------------------------------------------------------------- speaking
 
@@ -122,6 +124,7 @@ choose_ways() {
     kafka_tool=$(command -v kafka-consumer-groups.sh || command -v kafka-consumer-groups || true)
     if [ -n "${LOOM_KAFKA_BOOTSTRAP_SERVERS:-}" ] && [ -n "$kafka_tool" ]; then
         kafka_by=here
+        [ -z "$command_config" ] || [ -r "$command_config" ] || fail 2 "--command-config: can't read $command_config"
     elif [ -n "$cluster_by" ]; then
         kafka_by=cluster
     elif [ -n "${LOOM_KAFKA_BOOTSTRAP_SERVERS:-}" ]; then
@@ -195,8 +198,9 @@ sql() {
 # Runs Kafka's command for groups where Kafka is. In the cluster the brokers' address is the one that the pods use.
 kafka_groups() {
     local servers
+    set -- --timeout 10000 ${command_config:+--command-config "$command_config"} "$@"
     if [ "$kafka_by" = here ]; then
-        limited "$kafka_tool" --bootstrap-server "$LOOM_KAFKA_BOOTSTRAP_SERVERS" --timeout 10000 "$@"
+        limited "$kafka_tool" --bootstrap-server "$LOOM_KAFKA_BOOTSTRAP_SERVERS" "$@"
         return
     fi
     servers=$(kube get deployment "$RELEASE" --ignore-not-found -o jsonpath="{.spec.template.spec.containers[*].env[?(@.name=='LOOM_KAFKA_BOOTSTRAP_SERVERS')].value}") || return
@@ -204,7 +208,7 @@ kafka_groups() {
     # shellcheck disable=SC2016 # expanded there
     limited "${KUBECTL[@]}" exec "deployment/$KAFKA_DEPLOYMENT" -- sh -c \
         'unset JMX_PORT; PATH=$PATH:/opt/kafka/bin:/opt/bitnami/kafka/bin; exec kafka-consumer-groups.sh "$@"' \
-        kafka-consumer-groups.sh --bootstrap-server "${servers:-$KAFKA_IN_CLUSTER}" --timeout 10000 "$@"
+        kafka-consumer-groups.sh --bootstrap-server "${servers:-$KAFKA_IN_CLUSTER}" "$@"
 }
 
 # LAG_ROWS: "topic partition committed end lag client" a line, - for what is not known. Fails with PROBLEM; with 2
@@ -237,10 +241,12 @@ read_kafka_lag() {
     fi
 }
 
-# The same from the samples that the pods wrote within the last three minutes. It does not know who owns a partition.
+# The same from the samples that the pods wrote within the last three minutes, and how many seconds old each is. It does
+# not know who owns a partition.
 read_sampled_lag() {
     capture sql -A -t -F ' ' <<'SQL' || return 1
-SELECT topic, partition, coalesce(current_offset::text, '-'), log_end_offset, coalesce(lag::text, '-'), '?'
+SELECT topic, partition, coalesce(current_offset::text, '-'), log_end_offset, coalesce(lag::text, '-'), '?',
+    extract(epoch FROM now() - sampled_at)::integer
 FROM v_consumer_lag_now
 WHERE consumer_group = :'group' AND NOT stale
 ORDER BY topic, partition;
@@ -253,13 +259,13 @@ SQL
 }
 
 # sum_up: from LAG_ROWS: lag_total (of the partitions whose lag is known), lag_partitions, lag_unknown (partitions),
-# lag_unowned (partitions without a member), lag_members.
+# lag_unowned (partitions without a member), lag_age (seconds, of the oldest sample; 0: Kafka itself was asked).
 sum_up() {
-    read -r lag_total lag_partitions lag_unknown lag_unowned lag_members <<EOF
+    read -r lag_total lag_partitions lag_unknown lag_unowned lag_age <<EOF
 $(printf '%s\n' "$LAG_ROWS" | awk '
     { partitions++; if ($5 == "-") unknown++; else total += $5 }
     $6 == "-" { unowned++ }
-    $6 != "-" && $6 != "?" && !seen[$6]++ { members++ }
-    END { printf "%.0f %d %d %d %d\n", total, partitions, unknown, unowned, members }')
+    $7 > age { age = $7 }
+    END { printf "%.0f %d %d %d %d\n", total, partitions, unknown, unowned, age }')
 EOF
 }

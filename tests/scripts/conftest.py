@@ -139,13 +139,13 @@ async def running(stack: Stack, template: str, tmp_path_factory: pytest.TempPath
 
 def sample(consumer: Consumer, group: str = "", **changes: Any) -> None:
     """A sample as a pod writes it; of the consumer's group unless another is named."""
-    row = {"current_offset": 100, "log_end_offset": 100, "lag": 0, "age": "0 s"} | changes
+    row = {"partition": 7, "current_offset": 100, "log_end_offset": 100, "lag": 0, "age": "0 s"} | changes
     query(
         consumer.database_url,
         "INSERT INTO consumer_lag_history"
         " (consumer_group, topic, partition, current_offset, log_end_offset, lag, timestamp)"
-        " VALUES ($1, 'some.topic', 7, $2, $3, $4, now() - $5::text::interval)",
-        group or consumer.group, row["current_offset"], row["log_end_offset"], row["lag"], row["age"],
+        " VALUES ($1, 'some.topic', $2, $3, $4, $5, now() - $6::text::interval)",
+        group or consumer.group, row["partition"], row["current_offset"], row["log_end_offset"], row["lag"], row["age"],
     )  # fmt: skip
 
 

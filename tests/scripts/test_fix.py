@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.conftest import CONTEXT, NAME, Consumer, played_kafka
+from tests.scripts.conftest import CONTEXT, NAME, Consumer, played_kafka, sample
 from tests.scripts.programs import Done, Programs, press_ctrl_c
 from tests.support.database import ROOT
 from tests.support.waiting import eventually
@@ -396,6 +396,25 @@ async def interrupt(platform: Programs, program: str, match: str) -> Done:
     done = press_ctrl_c(process)
     assert done.code == STOPPED, done.said
     return done
+
+
+@pytest.mark.parametrize(("age", "code"), [("0 s", DONE), ("2 minutes", BEHIND)])
+def test_without_kafka_only_new_samples_make_the_lag_healthy(
+    age: str, code: int, consumer: Consumer, platform: Programs
+) -> None:
+    platform.on("kubectl", ".*exec deployment/kafka .*", {"code": 1, "err": "Error: NotFound\n"}, first=True)
+    sample(consumer, age=age)
+    arguments = (*GO, "--deadline", "1", "--group", consumer.group)
+    done = run(platform, *arguments, LOOM_DATABASE_URL=consumer.database_url)
+    assert done.code == code, done.said
+    assert re.search(r"lag: 0 messages \(HEALTHY\), as the consumer sampled it at most \d+ s ago", done.out)
+
+
+def test_a_brokers_login_is_taken_from_the_file_that_is_named(platform: Programs) -> None:
+    done = run(platform, "--dry-run", "--command-config", "/etc/kafka/client.properties")
+    assert done.code == DONE, done.said
+    [call] = [call for call in platform.calls("kubectl") if "exec deployment/kafka" in call]
+    assert " --command-config /etc/kafka/client.properties --describe " in call
 
 
 @pytest.mark.parametrize(

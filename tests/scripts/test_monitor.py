@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.local.ports import free_port
 from ingest.local.postgres import query
-from tests.scripts.conftest import CONTEXT, Consumer, in_pods, played_kafka, sample
+from tests.scripts.conftest import CONTEXT, READY, Consumer, in_pods, played_kafka, sample
 from tests.scripts.programs import Programs, press_ctrl_c
 from tests.support.waiting import eventually
 
@@ -40,14 +41,22 @@ def test_a_healthy_consumer_is_shown_from_all_sides(running: Consumer, cluster: 
     assert done.err == ""
 
 
-def test_from_inside_the_cluster_it_is_the_same(running: Consumer, cluster: Programs) -> None:
+@pytest.mark.parametrize("place", ["workstation", "pod"])
+def test_through_the_pods_it_is_the_same(place: str, running: Consumer, cluster: Programs) -> None:
+    """From a workstation by kubectl's context; in a pod kubectl has none, and needs none."""
     in_pods(cluster, running)
-    done = cluster.run(SCRIPT, "--group", running.group)
+    variables = {}
+    if place == "pod":
+        no_context = {"code": 1, "err": "error: current-context is not set\n"}
+        cluster.on("kubectl", "config current-context", no_context, first=True)
+        variables = {"KUBERNETES_SERVICE_HOST": "10.43.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    done = cluster.run(SCRIPT, "--group", running.group, **variables)
     assert done.code == HEALTHY, done.said
     assert f"{running.gps} " in done.out
     assert "as Kafka has it" in done.out
     assert re.search(r"\d+ of the consumer, \d+ of all clients", done.out)
     assert "messages_processed" in done.out
+    assert "3 of 3 ready" in done.out
 
 
 def test_outside_any_cluster_what_answers_decides(running: Consumer, programs: Programs) -> None:
@@ -60,8 +69,86 @@ def test_without_kafka_the_lag_is_the_sampled_one(running: Consumer, programs: P
     done = programs.run(SCRIPT, "--group", running.group, LOOM_DATABASE_URL=running.database_url)
     assert "Kafka was not asked: kubectl is not on the PATH, and LOOM_KAFKA_BOOTSTRAP_SERVERS is not set" in done.out
     assert re.search(rf"^  {running.gps} +0 +300 +300 +0  \?", done.out, re.MULTILINE)
-    assert "in 15 partitions (HEALTHY), as the consumer sampled it within 3 minutes" in done.out
+    assert re.search(r"in 15 partitions \(HEALTHY\), as the consumer sampled it at most \d+ s ago\n", done.out)
     assert done.code == HEALTHY, done.said
+    assert done.out.endswith("  HEALTHY\n  The lag is the one that the consumer samples: Kafka was not asked\n")
+
+
+NO_KAFKA = {"code": 1, "err": 'Error from server (NotFound): deployments.apps "kafka" not found\n'}
+
+
+def without_kafka(programs: Programs) -> None:
+    """The broker is no deployment here; a managed one, for example."""
+    programs.on("kubectl", ".*get deployment kafka-to-db-consumer .*BOOTSTRAP_SERVERS.*", {"out": "brokers:9093"})
+    programs.on("kubectl", ".*exec deployment/kafka .*", NO_KAFKA)
+
+
+def test_a_kafka_that_can_not_be_asked_is_no_trouble_while_the_pods_sample_it(
+    running: Consumer, cluster: Programs
+) -> None:
+    without_kafka(cluster)
+    done = cluster.run(SCRIPT, "--group", running.group, LOOM_DATABASE_URL=running.database_url)
+    assert done.code == HEALTHY, done.said
+    assert '  Kafka did not answer: Error from server (NotFound): deployments.apps "kafka" not found\n' in done.out
+    assert "0 messages behind in 15 partitions (HEALTHY), as the consumer sampled it" in done.out
+    assert done.out.endswith("  HEALTHY\n  The lag is the one that the consumer samples: Kafka did not answer\n")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_samples_from_before_the_broker_went_away_are_not_healthy(
+    asked: bool, consumer: Consumer, engine: AsyncEngine, programs: Programs
+) -> None:
+    """No view calls a sample of two minutes stale. Of the other partition there is a new one."""
+    if asked:
+        programs.stand_in("kubectl")
+        programs.on("kubectl", "config current-context", {"out": f"{CONTEXT}\n"})
+        for match, out in READY.items():
+            programs.on("kubectl", f".*{match}", {"out": out})
+        without_kafka(programs)
+    sample(consumer, age="2 minutes")
+    sample(consumer, partition=8)
+    async with engine.connect():  # the pool has a connection: only the sample can be a reason
+        done = programs.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
+    assert done.code == ATTENTION, done.said
+    [reason] = reasons(done.out)
+    problem = "Kafka did not answer" if asked else "Kafka was not asked"
+    assert re.fullmatch(rf"{problem}, and samples of the lag are 1[23]\d s old", reason)
+
+
+def test_a_kafka_that_can_not_be_asked_is_trouble_without_samples(consumer: Consumer, cluster: Programs) -> None:
+    without_kafka(cluster)
+    done = cluster.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
+    assert done.code == ATTENTION
+    assert "Kafka did not answer" in reasons(done.out)
+
+
+def test_a_brokers_login_is_taken_from_the_file_that_is_named(
+    running: Consumer, programs: Programs, tmp_path: Path
+) -> None:
+    """Kafka's own command reads it: with a login that this broker does not know, it is refused."""
+    properties = tmp_path / "client.properties"
+    arguments = (SCRIPT, "--group", running.group, "--command-config", str(properties))
+    properties.write_text("client.id=somebody\n")
+    assert "(HEALTHY), as Kafka has it" in programs.run(*arguments, **running.variables).out
+    properties.write_text(
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nrequest.timeout.ms=2000\n"
+        'sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="a" password="b";\n'
+    )
+    assert "Kafka did not answer" in programs.run(*arguments, **running.variables).out
+
+
+def test_in_the_pod_of_kafka_the_file_is_the_pods(running: Consumer, cluster: Programs) -> None:
+    played_kafka(cluster)
+    cluster.run(
+        SCRIPT,
+        "--command-config",
+        "/etc/kafka/a file",
+        "--group",
+        running.group,
+        LOOM_DATABASE_URL=running.database_url,
+    )
+    [call] = [call for call in cluster.calls("kubectl") if "exec deployment/kafka" in call]
+    assert " --timeout 10000 --command-config /etc/kafka/a file --describe " in call
 
 
 def test_passwords_are_in_no_command_line_and_no_output(running: Consumer, programs: Programs) -> None:
@@ -272,10 +359,12 @@ def test_colours_are_for_terminals_that_want_them(programs: Programs) -> None:
         (["--namespace", "--watch"], "--namespace needs a value"),
         (["--watch", "0"], "--watch takes a whole number of seconds, from 1 on; not '0'"),
         (["--watch", "soon"], "not 'soon'"),
+        (["--command-config"], "--command-config needs a value"),
+        (["--command-config", "/no/such/file"], "--command-config: can't read /no/such/file"),
     ],
 )
 def test_a_command_line_without_sense_is_named(arguments: list[str], says: str, programs: Programs) -> None:
-    done = programs.run(SCRIPT, *arguments)
+    done = programs.run(SCRIPT, *arguments, LOOM_KAFKA_BOOTSTRAP_SERVERS="broker:9092")
     assert (done.code, done.out) == (USAGE, "")
     assert says in done.err
     assert done.err.count("\n") == 1
