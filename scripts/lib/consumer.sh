@@ -21,10 +21,11 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
     BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' YELLOW=$'\e[33m' PLAIN=$'\e[0m'
 fi
 
-say() { printf '%s\n' "$*"; }
-heading() { printf '\n%s%s%s\n' "$BOLD" "$*" "$PLAIN"; }
-warn() { printf '  %s%s%s\n' "$YELLOW" "$*" "$PLAIN"; }
-indented() { printf '%s\n' "$1" | sed 's/^ *$//; s/^/  /; s/ *$//'; }
+# What can't be written, on a full disk for example, ends nothing: least of all a deployment that is half way.
+say() { printf '%s\n' "$*" || true; }
+heading() { printf '\n%s%s%s\n' "$BOLD" "$*" "$PLAIN" || true; }
+warn() { printf '  %s%s%s\n' "$YELLOW" "$*" "$PLAIN" || true; }
+indented() { printf '%s\n' "$1" | sed 's/^ *$//; s/^/  /; s/ *$//' || true; }
 
 # fail CODE WORDS: one line on stderr, and the end.
 fail() {

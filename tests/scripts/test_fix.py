@@ -268,6 +268,14 @@ def test_a_deployment_that_can_not_be_woken_is_rolled_back(platform: Programs) -
     assert f"{HELM_HERE} rollback kafka-to-db-consumer 4 --timeout 35m" in changes(platform)
 
 
+def test_a_log_on_a_full_disk_ends_no_deployment_half_way(platform: Programs) -> None:
+    command = f"'{ROOT}/scripts/{SCRIPT}' {' '.join(GO)} > /dev/full"
+    process = platform.start_bash("-c", command, **IMAGE)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == DONE, err
+    assert len(changes(platform)) == 2
+
+
 def test_an_image_that_can_not_be_built_leaves_the_cluster_alone(platform: Programs) -> None:
     platform.on("make", ".*", {"code": 2, "err": "no space left on device\n"}, first=True)
     done = run(platform)
