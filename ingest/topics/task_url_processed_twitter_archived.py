@@ -63,7 +63,14 @@ TOPIC = Topic(
             extraction_results,
             LastWins(
                 key=("tweet_id",),
-                update=("screenshot_path", "extracted_text", "extracted_metadata", "timestamp"),
+                update=(
+                    "screenshot_path",
+                    "extracted_text",
+                    "extracted_links",  # these two, so that a like gets text, links and media of one message
+                    "extracted_media",
+                    "extracted_metadata",
+                    "timestamp",
+                ),
             ),
             columns={"timestamp": "extraction_timestamp"},
         ),

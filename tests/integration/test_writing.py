@@ -104,6 +104,12 @@ async def test_a_newer_message_keeps_what_only_the_first_one_sets(table: Any) ->
 ORDERS = list(itertools.permutations(("like", "archive 1", "archive 2")))
 
 
+LINKS = {number: [f"https://example.org/{number}"] for number in (1, 2)}
+MEDIA = {number: [{"photo": number}] for number in (1, 2)}
+FAILED = dict.fromkeys(("screenshot_path", "extracted_text", "extracted_links", "extracted_media"))
+"""What an archived message changes that has nothing to show."""
+
+
 @pytest.mark.parametrize("order", ORDERS, ids=[" → ".join(order) for order in ORDERS])
 @pytest.mark.parametrize("together", [True, False], ids=["one batch each", "one by one"])
 async def test_like_and_archived_page_end_in_one_row_in_every_order(
@@ -112,8 +118,8 @@ async def test_like_and_archived_page_end_in_one_row_in_every_order(
     likes, archived = await table(LIKES), await table(ARCHIVED)
     bodies = {
         "like": messages.like("w1", 5),
-        "archive 1": messages.archived("w1", 10),
-        "archive 2": messages.archived("w1", 20),
+        "archive 1": messages.archived("w1", 10, extracted_links=LINKS[1], extracted_media=MEDIA[1]),
+        "archive 2": messages.archived("w1", 20, extracted_links=LINKS[2], extracted_media=MEDIA[2]),
     }
     if together and order[0] != "like":
         await archived.write(*(bodies[name] for name in order if name != "like"))
@@ -123,9 +129,32 @@ async def test_like_and_archived_page_end_in_one_row_in_every_order(
             await (likes if name == "like" else archived).write(bodies[name])
     (row,) = await likes.rows("SELECT * FROM twitter_likes_with_embeddings")
     assert row["screenshot_url"] == "/screens/w1-20.png"
-    assert json.loads(row["extracted_content"]) == {"text": "page at 20", "links": ["https://example.org"], "media": []}
+    assert json.loads(row["extracted_content"]) == {"text": "page at 20", "links": LINKS[2], "media": MEDIA[2]}
     assert row["extraction_timestamp"].isoformat() == messages.at(20)
     assert row["message_timestamp"].isoformat() == messages.at(5)
+    (row,) = await archived.rows("SELECT extracted_links, extracted_media FROM twitter_extraction_results")
+    assert [json.loads(value) for value in row.values()] == [LINKS[2], MEDIA[2]]
+
+
+async def in_every_order(table: Any, first: dict[str, Any], second: dict[str, Any]) -> list[dict[str, Any]]:
+    """The likes' rows after each of ``ORDERS``, a tweet each; the archived messages with these changes."""
+    likes, archived = await table(LIKES), await table(ARCHIVED)
+    for number, order in enumerate(ORDERS):
+        bodies = {
+            "like": messages.like(f"w{number}", 5),
+            "archive 1": messages.archived(f"w{number}", 10, extracted_links=LINKS[1]) | first,
+            "archive 2": messages.archived(f"w{number}", 20, extracted_links=LINKS[2]) | second,
+        }
+        for name in order:
+            await (likes if name == "like" else archived).write(bodies[name])
+    found: list[dict[str, Any]] = await likes.rows("SELECT * FROM twitter_likes_with_embeddings ORDER BY tweet_id")
+    return found
+
+
+async def test_a_like_has_all_of_the_page_that_was_archived_after_a_failure(table: Any) -> None:
+    found = await in_every_order(table, first=FAILED, second={})
+    contents = [json.loads(row["extracted_content"]) for row in found]
+    assert contents == [{"text": "page at 20", "links": LINKS[2], "media": []}] * len(ORDERS)
 
 
 async def test_an_archived_page_without_screenshot_leaves_the_like_alone(table: Any) -> None:

@@ -205,7 +205,18 @@ RULES: dict[Topic, FirstWins | LastWins] = {
     CONTENT: FirstWins(("device_id", "timestamp", "message_id", "url_id")),
     EMAILS: LastWins(("trace_id",), ("embedding", "embedding_model", "embedding_timestamp")),
     LIKES: LastWins(("tweet_id",), ("tweet_text", "embedding", "embedding_model", "embedding_timestamp")),
-    ARCHIVED: LastWins(("tweet_id",), ("screenshot_path", "extracted_text", "extracted_metadata", "timestamp")),
+    ARCHIVED: LastWins(
+        ("tweet_id",),
+        # Links and media are more than the platform updates: a like gets them with the text, of one message.
+        (
+            "screenshot_path",
+            "extracted_text",
+            "extracted_links",
+            "extracted_media",
+            "extracted_metadata",
+            "timestamp",
+        ),
+    ),
     GPS: FirstWins(("device_id", "timestamp")),
     ACCELEROMETER: FirstWins(("device_id", "timestamp")),
 }

@@ -26,9 +26,9 @@ ARCHIVED_ROW: Row = {
     "tweet_id": "a",
     "trace_id": "x",
     "message_timestamp": NOW,
-    "screenshot_path": None,
-    "extracted_text": None,
-    "extracted_metadata": None,
+    **dict.fromkeys(
+        ("screenshot_path", "extracted_text", "extracted_links", "extracted_media", "extracted_metadata"), None
+    ),
 }
 
 
