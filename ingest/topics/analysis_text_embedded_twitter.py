@@ -119,7 +119,8 @@ enrich_likes = FollowUp(
 )
 """Brings the archived pages of tweets into the rows of their likes, whichever came first.
 
-It reads the result's row rather than a message, so every order of arrival ends in the same row.
+It reads the result's row rather than a message. So where the newest result has a screenshot, every order of arrival
+brings the same into the like. One without leaves the like alone: as it is, or with what an older result brought before.
 """
 
 TWEETS = "tweets"

@@ -157,6 +157,15 @@ async def test_a_like_has_all_of_the_page_that_was_archived_after_a_failure(tabl
     assert contents == [{"text": "page at 20", "links": LINKS[2], "media": []}] * len(ORDERS)
 
 
+async def test_a_failed_archive_takes_no_page_from_a_like_that_has_it(table: Any) -> None:
+    """Only here the order tells: an older page comes into the like while it is the newest, and not afterwards."""
+    found = await in_every_order(table, first={}, second=FAILED)
+    before = [order.index("archive 2") == len(order) - 1 for order in ORDERS]
+    assert [row["screenshot_url"] is not None for row in found] == before
+    kept = [json.loads(row["extracted_content"]) for row in found if row["screenshot_url"] is not None]
+    assert kept == [{"text": "page at 10", "links": LINKS[1], "media": []}] * 2
+
+
 async def test_an_archived_page_without_screenshot_leaves_the_like_alone(table: Any) -> None:
     likes, archived = await table(LIKES), await table(ARCHIVED)
     await likes.write(messages.like("w1"))
