@@ -1,7 +1,7 @@
 """``analysis.text.embedded.twitter``: a liked tweet with the embedding of its text. The newest one wins.
 
 A like and the archived page of its tweet (``task.url.processed.twitter_archived``) come in any order; whichever comes
-second brings the archived result into the like's row (:data:`enrich_likes`).
+second brings the archived result into the like's row.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,18 @@ def test_page_says_of_every_field_whether_it_is_required(topic: Topic) -> None:
     assert {name: "**yes**" if field.is_required() else "no" for name, field in fields.items() if name != "data"} == {
         name: required for name, required in rows.items() if name in fields
     }
+
+
+@every_topic
+def test_page_says_of_exactly_those_fields_that_are_kept_nowhere_that_they_are_not_stored(topic: Topic) -> None:
+    (section,) = [part for part in PAGE.read_text().split("\n## ") if part.startswith(f"{topic.name}\n")]
+    said = {line.split("`")[1] for line in section.splitlines() if line.startswith("| `") and "not stored" in line}
+    kept = {field for write in topic.writes for field in topic.columns_of(write).values()}
+    assert said == set(topic.contract.model_fields) - kept - {"data"}
+
+
+def test_page_has_no_markup_of_docstrings() -> None:
+    assert re.findall(r":\w+:`|``[^`]", PAGE.read_text()) == []
 
 
 def test_nested_form_of_a_position_is_told() -> None:
