@@ -20,8 +20,8 @@ class EmotionScore(contract.Contract):
     valence_score: contract.Signed | None = None
     arousal_score: contract.Signed | None = None
     dominance_score: contract.Signed | None = None
-    emotion_probabilities: contract.JsonObject | None = None
-    audio_features: contract.JsonObject | None = None
+    emotion_probabilities: contract.JsonDocument | None = None
+    audio_features: contract.JsonDocument | None = None
     model_version: contract.Text | None = None
 
 

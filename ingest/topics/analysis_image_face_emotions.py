@@ -21,7 +21,7 @@ class FaceEmotion(contract.Contract):
     facial_landmarks: contract.JsonDocument | None = None
     age_estimate: contract.Int32 | None = None
     gender_estimate: contract.Text | None = None
-    emotion_intensities: contract.JsonObject | None = None
+    emotion_intensities: contract.JsonDocument | None = None
     face_quality_score: contract.Float32 | None = None
     model_version: contract.Text | None = None
 

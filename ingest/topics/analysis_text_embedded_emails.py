@@ -28,7 +28,7 @@ class Email(contract.Contract):
     embedding: contract.Embedding | None = None
     embedding_model: contract.Text | None = None
     embedding_timestamp: contract.Timestamp | None = None
-    metadata: contract.JsonObject | None = None
+    metadata: contract.JsonDocument | None = None
 
 
 emails = Table(

@@ -48,7 +48,7 @@ class TwitterLike(contract.Contract):
     screenshot_url: contract.Text | None = None
     extracted_content: contract.JsonDocument | None = None
     extraction_timestamp: contract.Timestamp | None = None
-    metadata: contract.JsonObject | None = None
+    metadata: contract.JsonDocument | None = None
 
 
 likes = Table(

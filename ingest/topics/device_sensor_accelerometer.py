@@ -18,7 +18,7 @@ class AccelerometerReading(contract.Contract):
     y: float
     z: float
     unit: contract.Text | None = None
-    metadata: contract.JsonObject | None = None
+    metadata: contract.JsonDocument | None = None
 
 
 KEY = ("device_id", "timestamp")

@@ -32,7 +32,7 @@ class GpsReading(contract.Contract):
     accuracy: Annotated[float | None, flat_or_nested("accuracy")] = None
     speed: Annotated[float | None, flat_or_nested("speed")] = None
     bearing: Annotated[float | None, flat_or_nested("bearing")] = None
-    metadata: Annotated[contract.JsonObject | None, flat_or_nested("metadata")] = None
+    metadata: Annotated[contract.JsonDocument | None, flat_or_nested("metadata")] = None
     data: Any = None
     """The nested form as it came, to see what else was in it."""
 

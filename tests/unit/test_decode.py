@@ -223,10 +223,10 @@ def test_embedding_that_a_real_can_not_hold_names_its_position() -> None:
 @pytest.mark.parametrize(
     ("example", "field", "value"),
     [
-        (EMOTION, "audio_features", [1]),
+        (EMOTION, "audio_features", 1),
         (EMOTION, "emotion_probabilities", "{}"),
         (POSITION, "metadata", 5),
-        (LIKE, "metadata", []),
+        (LIKE, "metadata", "[]"),
         (LIKE, "extracted_content", "text"),
         (ARCHIVE, "extracted_links", 5),
         (ARCHIVE, "screenshot_dimensions", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from tests.support.messages import NOW
 from tests.unit.examples import (
     ANNOTATION,
     CHAIN,
+    EMOTION,
     FACE,
+    LIKE,
     MAIL,
     MOTION,
     PAGE,
+    POSITION,
     SEGMENT,
     WORD,
     Example,
@@ -164,7 +168,7 @@ def test_a_bounding_box_is_stored_as_it_was_sent() -> None:
         (ANNOTATION, "object_attributes", 5),
         (FACE, "face_bounding_box", "1,2,3,4"),
         (FACE, "facial_landmarks", 5),
-        (FACE, "emotion_intensities", [0.5]),
+        (FACE, "emotion_intensities", 0.5),
         (CHAIN, "reasoning_chain", None),
         (CHAIN, "reasoning_chain", "because"),
         (CHAIN, "input_sources", True),
@@ -174,13 +178,28 @@ def test_a_bounding_box_is_stored_as_it_was_sent() -> None:
         (PAGE, "extracted_metadata", "text"),
         (MAIL, "headers", "From: ada"),
         (MAIL, "attachments", 5),
-        (MAIL, "metadata", []),
-        (MOTION, "metadata", [1]),
+        (MAIL, "metadata", "client: web"),
+        (MOTION, "metadata", True),
     ],
 )
 def test_jsonb_of_the_wrong_shape_is_rejected_at_its_field(example: Example, field: str, value: Any) -> None:
     rejection = rejected(example.topic, example.valid | {field: value})
     assert (rejection.stage, rejection.field_path) == ("contract", field)
+
+
+@pytest.mark.parametrize(
+    ("example", "field"),
+    [
+        (EMOTION, "emotion_probabilities"),
+        (EMOTION, "audio_features"),
+        (FACE, "emotion_intensities"),
+        *((example, "metadata") for example in (MAIL, LIKE, POSITION, MOTION)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ['[{"label":"joy","score":0.75},{"label":"calm","score":0.25}]', '{"joy":0.75}', "[]"])
+def test_scores_and_metadata_may_be_a_list_or_an_object(example: Example, field: str, text: str) -> None:
+    assert accepted(example.topic, example.valid | {field: json.loads(text)}).rows[0][field] == text
 
 
 @pytest.mark.parametrize("reasoning", [[], {}, [{"step": 1}], {"steps": ["a"]}])
