@@ -1,4 +1,9 @@
-"""What the platform says of each topic's table, written down once more: the tests compare the code with it."""
+"""What each topic's table is to be, written down once more: the tests compare the code with it.
+
+It is what the platform says, but for what this project decided: the order of a key's columns, device and time first
+(decision 29; the platform has the same columns with the time last), the links and media of an archived page
+(decision 5), and what is marked as more than the platform's.
+"""
 
 from __future__ import annotations
 
@@ -195,6 +200,7 @@ COLUMNS: dict[Topic, dict[str, str]] = {
         **LAST,
     },
 }
+# The platform's keys, their columns in the order of decision 29.
 RULES: dict[Topic, FirstWins | LastWins] = {
     VOICE: FirstWins(("device_id", "timestamp", "message_id")),
     WORDS: FirstWins(("device_id", "timestamp", "message_id", "word_sequence")),
@@ -207,7 +213,7 @@ RULES: dict[Topic, FirstWins | LastWins] = {
     LIKES: LastWins(("tweet_id",), ("tweet_text", "embedding", "embedding_model", "embedding_timestamp")),
     ARCHIVED: LastWins(
         ("tweet_id",),
-        # Links and media are more than the platform updates: a like gets them with the text, of one message.
+        # Links and media are more than the platform updates (decision 5).
         (
             "screenshot_path",
             "extracted_text",

@@ -1,4 +1,5 @@
-"""Loom's twelve topics have every column, key, check, index and conflict rule that the platform gives them."""
+"""Loom's twelve topics have every column, key, check, index and conflict rule that the platform gives them, and what
+this project decided beyond it: ``tests.unit.loom_tables`` says where they differ."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def test_table_has_every_column_of_the_platform(topic: Topic) -> None:
 
 
 @every_topic
-def test_conflict_rule_is_the_platforms(topic: Topic) -> None:
+def test_conflict_rule_is_the_platforms_with_keys_and_links_as_decided_here(topic: Topic) -> None:
     assert topic.writes[0].rule == RULES[topic]
 
 
