@@ -4,7 +4,8 @@ This is the single source of their text; the revision that made them carries a c
 new revision, and a test compares the two. Plain SQL for PostgreSQL 14 and later, with or without TimescaleDB.
 
 The newest sample of each partition is found by skipping from partition to partition along the index; a ``DISTINCT ON``
-would read the whole week. The history asks for each hour by itself, so that a condition on ``hour`` reads only those.
+would read the whole week. It counts however old it is: lag does not go away because nobody reports it. The history asks
+for each hour by itself, so that a condition on ``hour`` reads only those.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ _PERFORMANCE_MONITOR = """
 WITH lag_now AS (
     SELECT
         consumer_group,
-        (sum(lag) FILTER (WHERE NOT stale))::bigint AS total_lag,
-        max(lag) FILTER (WHERE NOT stale) AS max_partition_lag,
+        sum(lag)::bigint AS total_lag,
+        max(lag) AS max_partition_lag,
         count(*) FILTER (WHERE NOT stale) AS partitions,
         count(*) FILTER (WHERE stale) AS stale_partitions,
         count(*) FILTER (WHERE stalled) AS stalled_partitions,
@@ -190,7 +191,11 @@ WITH partitions AS MATERIALIZED (
     SELECT * FROM v_consumer_lag_now
 ),
 groups AS (
-    SELECT consumer_group, bool_and(stale) AS silent, max(sampled_at) AS sampled_at
+    SELECT
+        consumer_group,
+        bool_and(stale) AS silent,
+        sum(lag) FILTER (WHERE stale) AS stale_lag,
+        max(sampled_at) AS sampled_at
     FROM partitions
     GROUP BY consumer_group
 ),
@@ -214,9 +219,13 @@ alerts AS (
         CASE lag_status
             WHEN 'CRITICAL' THEN 'IMMEDIATE_ACTION' WHEN 'WARNING' THEN 'INVESTIGATE' ELSE 'MONITOR'
         END AS action_required,
-        format('%s messages behind (%s)', total_lag, lag_status) AS description,
-        last_sample_at AS observed_at
+        concat(
+            format('%s messages behind (%s)', total_lag, lag_status),
+            CASE WHEN stale_lag > 0 THEN format(', %s of them in partitions that nobody reports now', stale_lag) END
+        ) AS description,
+        groups.sampled_at AS observed_at
     FROM v_consumer_performance_monitor
+    JOIN groups USING (consumer_group)
     WHERE lag_status IN ('WATCH', 'WARNING', 'CRITICAL')
 
     UNION ALL

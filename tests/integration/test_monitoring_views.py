@@ -146,34 +146,65 @@ async def test_groups_and_topics_are_kept_apart(samples: Samples) -> None:
     assert {row["consumer_group"] for row in await samples.read("v_consumer_alerts")} == {"other"}
 
 
-async def test_a_partition_that_nobody_reports_is_not_counted_and_raises_an_alert(samples: Samples) -> None:
+async def test_lag_of_a_partition_that_nobody_reports_counts_and_raises_an_alert(samples: Samples) -> None:
     await samples.lag(7, ago=170)
-    await samples.lag(9_000, 9_000, first=1, ago=190)
+    await samples.lag(9_000, 9_001, first=1, ago=190)
     await samples.work(10)
     row = await samples.monitor()
-    assert (row["total_lag"], row["partitions"], row["stale_partitions"], row["lag_status"]) == (7, 1, 2, "HEALTHY")
+    assert (row["total_lag"], row["max_partition_lag"], row["lag_status"]) == (18_008, 9_001, "CRITICAL")
+    assert (row["partitions"], row["stale_partitions"]) == (1, 2)
     assert "not reported" in row["recommendation"]
-    assert await samples.alerts() == [(TOPIC, "stale", "INVESTIGATE")]
-    (alert,) = await samples.read("v_consumer_alerts")
-    assert alert["description"] == "no lag sample for over 3 minutes of partitions 1, 2"
+    assert await samples.alerts() == [(None, "lag", "IMMEDIATE_ACTION"), (TOPIC, "stale", "INVESTIGATE")]
+    assert [row["description"] for row in await samples.read("v_consumer_alerts")] == [
+        "18008 messages behind (CRITICAL), 18001 of them in partitions that nobody reports now",
+        "no lag sample for over 3 minutes of partitions 1, 2",
+    ]
 
 
-async def test_a_group_that_fell_silent_needs_somebody_at_once(samples: Samples) -> None:
-    await samples.lag(7, 8, ago=3_600)
+async def test_lag_does_not_go_away_with_the_last_pod(samples: Samples) -> None:
+    await samples.lag(20_000, 10_000, ago=3_600)
     await samples.work(10, ago=3_600)
     row = await samples.monitor()
-    assert (row["total_lag"], row["lag_status"], row["partitions"], row["pods"]) == (None, "UNKNOWN", 0, 0)
+    assert (row["total_lag"], row["max_partition_lag"], row["lag_status"]) == (30_000, 20_000, "CRITICAL")
+    assert (row["partitions"], row["stale_partitions"], row["pods"]) == (0, 2, 0)
+    assert "No pod reports" in row["recommendation"]
+    assert await samples.alerts() == [(None, "lag", "IMMEDIATE_ACTION"), (None, "silent", "IMMEDIATE_ACTION")]
+
+
+async def test_a_group_that_fell_silent_needs_somebody_at_once_however_little_it_was_behind(samples: Samples) -> None:
+    await samples.lag(7, 0, ago=3_600)
+    await samples.work(10, ago=3_600)
+    row = await samples.monitor()
+    assert (row["total_lag"], row["lag_status"], row["partitions"], row["pods"]) == (7, "HEALTHY", 0, 0)
     assert "No pod reports" in row["recommendation"]
     assert await samples.alerts() == [(None, "silent", "IMMEDIATE_ACTION")]
 
 
 async def test_pods_that_report_no_lag_point_at_the_broker(samples: Samples) -> None:
-    await samples.lag(7, ago=200)
+    await samples.lag(700, ago=3_600)
     await samples.work(0, batches=0, batch_size=None, duration_ms=None)
     row = await samples.monitor()
-    assert (row["pods"], row["lag_status"]) == (1, "UNKNOWN")
+    assert (row["pods"], row["partitions"], row["total_lag"], row["lag_status"]) == (1, 0, 700, "WATCH")
     assert "broker" in row["recommendation"]
-    assert await samples.alerts() == [(None, "silent", "IMMEDIATE_ACTION")]
+    assert await samples.alerts() == [(None, "silent", "IMMEDIATE_ACTION"), (None, "lag", "MONITOR")]
+    silent, lag = await samples.read("v_consumer_alerts")
+    assert lag["observed_at"] == silent["observed_at"] < row["last_sample_at"]  # of the lag, not of the lanes
+
+
+async def test_a_topic_given_up_is_behind_until_its_samples_are_deleted(samples: Samples) -> None:
+    await samples.lag(20_000, topic="old.topic", ago=6 * 86_400)
+    await samples.lag(7)
+    await samples.work(10)
+    assert await samples.alerts() == [(None, "lag", "IMMEDIATE_ACTION"), ("old.topic", "stale", "INVESTIGATE")]
+    (forget,) = [
+        line
+        for line in (ROOT / "docs" / "monitoring.md").read_text().splitlines()
+        if line.startswith("DELETE FROM consumer_lag_history") and "'old.topic'" in line
+    ]
+    await samples.connection.execute(forget)
+    assert await samples.alerts() == []
+    row = await samples.monitor()
+    assert (row["total_lag"], row["lag_status"], row["recommendation"]) == (7, "HEALTHY", "Nothing to do")
 
 
 async def test_a_group_that_has_no_lag_sample_yet_is_told_of(samples: Samples) -> None:
@@ -242,7 +273,12 @@ async def test_without_messages_there_is_no_rate_of_errors(samples: Samples) -> 
 
 @pytest.mark.parametrize(
     ("state", "action"),
-    [("stopped", "IMMEDIATE_ACTION"), ("fuse_open", "IMMEDIATE_ACTION"), ("retrying", "INVESTIGATE")],
+    [
+        ("stopped", "IMMEDIATE_ACTION"),
+        ("fuse_open", "IMMEDIATE_ACTION"),
+        ("retrying", "INVESTIGATE"),
+        ("paused", "INVESTIGATE"),
+    ],
 )
 async def test_a_lane_that_does_not_write_is_an_alert_with_its_reason(
     samples: Samples, state: str, action: str
@@ -346,21 +382,21 @@ async def test_a_week_of_samples_is_not_read_to_tell_the_lag_now(samples: Sample
         "NULL, now() - s * interval '10 seconds' FROM generate_series(1, 100000) AS s"
     )
     await samples.connection.execute("ANALYZE consumer_lag_history, consumer_processing_metrics")
-    for query in (
+    for sql in (
         "SELECT * FROM v_consumer_lag_now",
         "SELECT * FROM v_consumer_performance_monitor",
         "SELECT * FROM v_consumer_alerts",
         "SELECT * FROM v_consumer_performance_history WHERE hour > now() - interval '3 hours'",
     ):
-        plan = [line for (line,) in await samples.connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {query}")]
+        plan = [line for (line,) in await samples.connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {sql}")]
         assert not [line for line in plan if "Seq Scan on consumer_" in line], plan
         read = sum(int(word.partition("=")[2]) for word in plan[0].split() if word.startswith(("hit=", "read=")))
         assert read < 2_000, plan
 
 
 async def test_the_database_has_the_views_of_the_code(samples: Samples) -> None:
-    for name, query in VIEWS.items():
-        await samples.connection.execute(f"CREATE TEMPORARY VIEW of_the_code AS {query}")
+    for name, sql in VIEWS.items():
+        await samples.connection.execute(f"CREATE TEMPORARY VIEW of_the_code AS {sql}")
         live, code = [
             await samples.connection.fetchval("SELECT pg_get_viewdef($1::regclass, true)", view)
             for view in (f"public.{name}", "of_the_code")
