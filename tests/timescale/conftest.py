@@ -12,10 +12,14 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.database import create_engine
+from ingest.ledger import database_identity
+from ingest.schema import SERVICE_TABLES
 from ingest.settings import DatabaseSettings
+from ingest.topics.columns import metadata
 from tests.support.database import alembic
 from tests.support.timescale import Timescale, running_timescale
 
@@ -61,4 +65,24 @@ async def timescale_engine(migrated_timescale_url: str) -> AsyncIterator[AsyncEn
     settings = DatabaseSettings(url=migrated_timescale_url, min_pool_size=1, max_pool_size=1)
     engine = create_engine(settings, application_name="loom-ingest-kafka-test")
     yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_timescale_url(timescale: Timescale, migrated_template: str) -> Iterator[str]:
+    """One database with the schema for a module whose tests leave nothing in it: a server of its own for each of many
+    small tests would take most of their time."""
+    with timescale.database(migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def shared_timescale_engine(shared_timescale_url: str) -> AsyncIterator[AsyncEngine]:
+    """The service's own engine on the module's database, with a pool of one connection. What it wrote is removed."""
+    settings = DatabaseSettings(url=shared_timescale_url, min_pool_size=1, max_pool_size=1)
+    engine = create_engine(settings, application_name="loom-ingest-kafka-test")
+    yield engine
+    async with engine.begin() as connection:
+        tables = [each.name for each in (*metadata.tables.values(), *SERVICE_TABLES) if each is not database_identity]
+        await connection.execute(text(f"TRUNCATE {', '.join(tables)}"))
     await engine.dispose()
