@@ -2,8 +2,9 @@
 
 Order: aggregates that go, from coarse to fine; then each table's hypertable, columnstore and policies; then aggregates
 from raw to coarse with their policies; last the refreshes of aggregates over rows from before, outside the transaction,
-with refresh policies and retention after them. A downgrade is the exact reverse. Only declared metadata is looked at:
-somebody else's hypertables are none of its business.
+with refresh policies and retention after them. A downgrade is the exact reverse: where it makes aggregates again, the
+upgrade begins with the policies that it takes away, so that the downgrade ends with refreshes and then policies, too.
+Only declared metadata is looked at: somebody else's hypertables are none of its business.
 """
 
 from __future__ import annotations
@@ -95,6 +96,18 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
         # Their first run comes at once: a refresh policy's holds the lock that a refresh waits for, and retention's
         # drops rows whose numbers the aggregates are only getting.
         for kind in (ops.AddContinuousAggregatePolicy, ops.AddRetentionPolicy):
-            found.outside += [each for each in found.after if isinstance(each, kind)]
-            found.after = [each for each in found.after if not isinstance(each, kind)]
+            found.outside += _taken(found.after, kind)
+    refreshes = list(aggregates.refreshes_of_downgrade())
+    if refreshes:  # for the same reason, in the downgrade's order
+        first: list[Operation] = []
+        for removed in (ops.RemoveRetentionPolicy, ops.RemoveContinuousAggregatePolicy):
+            first += [*_taken(found.before, removed), *_taken(found.after, removed)]
+        found.before = [*first, *refreshes, *found.before]
     return found
+
+
+def _taken(operations: list[Operation], kind: type[ops.TimescaleOperation]) -> list[Operation]:
+    """Those of a kind, taken out of the list."""
+    taken: list[Operation] = [each for each in operations if isinstance(each, kind)]
+    operations[:] = [each for each in operations if not isinstance(each, kind)]
+    return taken

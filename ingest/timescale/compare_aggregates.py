@@ -37,6 +37,19 @@ class Aggregates:
 
     def drops(self) -> Iterator[ops.TimescaleOperation]:
         """From coarse to fine: those that are made anew or not declared any more, and what is built on them."""
+        for key in self._gone:
+            yield from self._drop(key, self.live[key])
+
+    def refreshes_of_downgrade(self) -> Iterator[ops.Nothing]:
+        """Of those that are dropped: made again, they would show only what their policy's window reaches."""
+        for key in self._gone:
+            live = self.live[key]
+            if live.refresh is not None and self._root_of(live) not in self.dropped:
+                yield ops.Nothing(ops.RefreshContinuousAggregate(**catalog.relation_of(self.connection, key)))
+
+    @cached_property
+    def _gone(self) -> list[Key]:
+        """Those to be dropped, from coarse to fine."""
         gone: list[Key] = []
         for key, live in self.live.items():
             undeclared = (
@@ -46,8 +59,7 @@ class Aggregates:
             )
             if key in self._fresh or undeclared or live.source in gone:
                 gone.append(key)
-        for key in reversed(gone):
-            yield from self._drop(key, self.live[key])
+        return gone[::-1]
 
     def creations(self) -> Iterator[ops.TimescaleOperation]:
         """From raw to coarse, with their policies; then policies that changed."""

@@ -119,16 +119,16 @@ def _shown(value: Any) -> str:
 
 
 class Nothing(MigrateOperation):
-    """Stands for an operation that is done by something else in the same revision."""
+    """Stands for an operation that is done by something else in the same revision, or in its downgrade alone."""
+
+    ops: ClassVar[tuple[MigrateOperation, ...]] = ()
+    """To Alembic it is a group of operations that has none: nothing that ``alembic check`` would tell."""
 
     def __init__(self, done: TimescaleOperation) -> None:
         self.done = done
 
     def reverse(self) -> MigrateOperation:
         return self.done
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("nothing", self.done.name)
 
 
 def _operation(cls: Operation) -> Operation:

@@ -14,7 +14,7 @@ from ingest.hypertables import Columnstore, RefreshPolicy, days, hours
 from ingest.timescale.capability import Capability, Target
 from ingest.timescale.catalog import read_aggregates
 from tests.support.declared import carry_out, compared, on_database, proposed, without
-from tests.timescale.doors import Doors, metadata_of
+from tests.timescale.doors import VIEWS, Doors, metadata_of
 
 CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"chunk_interval": days(2)}, [("set_chunk_interval", "doors")]),
@@ -52,10 +52,10 @@ CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (
         {"longest": True},
         [
-            ("remove_continuous_aggregate_policy", "doors_per_hour"),
-            ("drop_continuous_aggregate", "doors_per_hour"),
-            ("remove_continuous_aggregate_policy", "doors_per_minute"),
             ("remove_retention_policy", "doors_per_minute"),
+            ("remove_continuous_aggregate_policy", "doors_per_hour"),
+            ("remove_continuous_aggregate_policy", "doors_per_minute"),
+            ("drop_continuous_aggregate", "doors_per_hour"),
             ("drop_continuous_aggregate", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_minute"),
             ("create_continuous_aggregate", "doors_per_hour"),
@@ -69,12 +69,12 @@ CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (
         {"hypertable": False, "per_minute": False, "per_hour": False},
         [
-            ("remove_continuous_aggregate_policy", "doors_per_hour"),
-            ("drop_continuous_aggregate", "doors_per_hour"),
-            ("remove_continuous_aggregate_policy", "doors_per_minute"),
             ("remove_retention_policy", "doors_per_minute"),
-            ("drop_continuous_aggregate", "doors_per_minute"),
             ("remove_retention_policy", "doors"),
+            ("remove_continuous_aggregate_policy", "doors_per_hour"),
+            ("remove_continuous_aggregate_policy", "doors_per_minute"),
+            ("drop_continuous_aggregate", "doors_per_hour"),
+            ("drop_continuous_aggregate", "doors_per_minute"),
             ("remove_columnstore_policy", "doors"),
             ("disable_columnstore", "doors"),
             ("revert_hypertable", "doors"),
@@ -94,6 +94,16 @@ def fill(connection: Connection) -> None:
     )
     connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('doors', older_than => INTERVAL '9 days') c"))
     connection.commit()
+    call(connection, *(f"refresh_continuous_aggregate('{name}', NULL, NULL)" for name in reversed(VIEWS)))
+
+
+def call(connection: Connection, *procedures: str) -> None:
+    """Those that a transaction can't hold."""
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    for procedure in procedures:
+        connection.execute(text(f"CALL {procedure}"))
+    connection.rollback()
+    connection.execution_options(isolation_level="READ COMMITTED")
 
 
 def numbers(connection: Connection) -> tuple[Any, ...]:
@@ -107,6 +117,18 @@ def numbers(connection: Connection) -> tuple[Any, ...]:
     ]
     connection.rollback()
     return tuple(counts)
+
+
+def run_policies(connection: Connection) -> None:
+    """Refreshes from fine to coarse, as each of them runs by itself soon after it was added; then retention."""
+    jobs = connection.scalars(
+        text(
+            "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name IN"
+            " ('policy_refresh_continuous_aggregate', 'policy_retention') ORDER BY proc_name, schedule_interval"
+        )
+    ).all()
+    connection.rollback()
+    call(connection, *(f"run_job({job})" for job in jobs))
 
 
 def test_each_change_is_exactly_its_operations_and_its_downgrade_takes_it_back(timescale_url: str) -> None:
@@ -129,6 +151,9 @@ def test_each_change_is_exactly_its_operations_and_its_downgrade_takes_it_back(t
             assert proposed(connection, after) == [], change
             carry_out(connection, script.downgrade_ops)
             assert proposed(connection, before) == [], change
+            if any(kind == "drop_continuous_aggregate" for kind, _ in expected):
+                # Made again: a policy reaches only so far back, and takes the rest for done.
+                run_policies(connection)
             assert numbers(connection) == full, change
         carry_out(connection, made.downgrade_ops)
         left = connection.scalar(text("SELECT count(*) FROM pg_class WHERE relname LIKE 'doors%'"))
