@@ -60,9 +60,12 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
     declared = {
         catalog.key_of(connection, each.schema, each.name): each for one in metadata for each in aggregates_of(one)
     }
-    installed = scope.capability.hypertables and catalog.extension_version(connection) is not None
-    live = catalog.read_hypertables(connection, [*tables, *scope.dropped]) if installed else {}
-    continuous = catalog.read_aggregates(connection) if installed and scope.capability.community else {}
+    installed = catalog.extension_version(connection) is not None
+    live = {}
+    if installed and scope.capability.hypertables:
+        live = catalog.read_hypertables(connection, [*tables, *scope.dropped])
+    # Whatever the mode: a continuous aggregate that is taken for a plain view would be dropped with all it keeps.
+    continuous = catalog.read_aggregates(connection) if installed else {}
     views = catalog.read_views(connection, set(declared) - set(continuous))
     existing = catalog.existing_tables(connection, tables)
     found = Changes()
@@ -76,6 +79,7 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
         new=scope.new,
         dropped=scope.dropped,
         continuous=scope.strict and scope.capability.community,
+        kept=scope.capability.community,
         included=scope.included,
     )
     found.before += aggregates.drops()

@@ -21,7 +21,8 @@ class Aggregates:
     """The comparison. ``live`` and ``declared`` have what is built on another after it.
 
     ``new`` and ``dropped`` are tables that the same revision makes and drops, ``existing`` those that are there.
-    ``continuous``: a plain view in the place of a continuous aggregate is a difference.
+    ``continuous``: a plain view in the place of a continuous aggregate is a difference. ``kept``: whether continuous
+    aggregates are compared at all; else those that are there are left alone.
     """
 
     connection: Connection
@@ -33,6 +34,7 @@ class Aggregates:
     new: Collection[Key]
     dropped: Collection[Key]
     continuous: bool
+    kept: bool
     included: Callable[[str, str], bool]
 
     def drops(self) -> Iterator[ops.TimescaleOperation]:
@@ -52,6 +54,8 @@ class Aggregates:
         """Those to be dropped, from coarse to fine."""
         gone: list[Key] = []
         for key, live in self.live.items():
+            if self._left_alone(live):
+                continue
             undeclared = (
                 key not in self.declared
                 and (self._root_of(live) in self.tables or self._root_of(live) in self.dropped)
@@ -72,7 +76,7 @@ class Aggregates:
                     yield _policy(relation, _refresh_of(aggregate), ends_with_owner=True)
                 if aggregate.retention is not None:
                     yield ops.AddRetentionPolicy(**relation, drop_after=aggregate.retention, ends_with_owner=True)
-            elif live is not None and not live.plain:
+            elif live is not None and not live.plain and self.kept:
                 wanted = _refresh_of(aggregate)
                 if live.refresh is not None and wanted != live.refresh:
                     yield ops.RemoveContinuousAggregatePolicy(**relation, was=_policy(relation, live.refresh))
@@ -94,6 +98,8 @@ class Aggregates:
         for key, aggregate in self.declared.items():
             source = self._key(aggregate.source)
             live = self.live.get(key)
+            if self._left_alone(live):
+                continue
             if source in self.new:
                 fresh[key] = False
             elif source in fresh:
@@ -103,6 +109,9 @@ class Aggregates:
             elif live is None or self._differs(aggregate, live):
                 fresh[key] = True
         return fresh
+
+    def _left_alone(self, live: LiveAggregate | None) -> bool:
+        return live is not None and not live.plain and not self.kept
 
     def _differs(self, aggregate: ContinuousAggregate, live: LiveAggregate) -> bool:
         if live.plain and self.continuous:

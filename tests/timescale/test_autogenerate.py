@@ -84,6 +84,9 @@ CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 """What is declared otherwise, and exactly the operations for it."""
 
 
+APACHE = Capability(hypertables=True, community=False, lack="its TimescaleDB is the Apache-licensed build")
+
+
 def fill(connection: Connection) -> None:
     """Chunks, compressed chunks and materialized aggregates."""
     connection.execute(
@@ -238,8 +241,7 @@ def test_the_apache_build_keeps_hypertables_and_gets_plain_views(
     timescale_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The build here is the other one, so what it would find out is given."""
-    apache = Capability(hypertables=True, community=False, lack="its TimescaleDB is the Apache-licensed build")
-    monkeypatch.setattr(Target, "capability", property(lambda self: apache))
+    monkeypatch.setattr(Target, "capability", property(lambda self: APACHE))
 
     def work(connection: Connection) -> None:
         declared = metadata_of(Doors())
@@ -256,6 +258,28 @@ def test_the_apache_build_keeps_hypertables_and_gets_plain_views(
         connection.rollback()
         carry_out(connection, script.downgrade_ops, "auto")
         assert connection.scalar(text("SELECT count(*) FROM pg_class WHERE relname LIKE 'doors%'")) == 0
+
+    on_database(timescale_url, work)
+
+
+def test_where_aggregates_cannot_be_kept_those_that_are_there_are_left_alone(
+    timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of what they keep may be gone long ago."""
+
+    def work(connection: Connection) -> None:
+        made = metadata_of(Doors(per_hour=False))
+        carry_out(connection, compared(connection, made).upgrade_ops)
+        with monkeypatch.context() as licence:
+            licence.setattr(Target, "capability", property(lambda self: APACHE))
+            assert proposed(connection, made, "auto") == []
+        for other in (made, metadata_of(Doors(per_hour=False, longest=True)), metadata_of(Doors(per_minute=False))):
+            assert proposed(connection, other, "off") == []
+        # One that is not there becomes a plain view, also over a continuous aggregate, and is compared as such.
+        carry_out(connection, compared(connection, metadata_of(Doors()), "off").upgrade_ops, "off")
+        assert proposed(connection, metadata_of(Doors()), "off") == []
+        assert proposed(connection, made, "off") == []
+        assert list(read_aggregates(connection)) == [("public", "doors_per_minute")]
 
     on_database(timescale_url, work)
 

@@ -34,7 +34,8 @@ def test_upgrade_makes_what_is_declared_and_downgrade_takes_it_back(timescale_ur
     assert names(timescale_url, "SELECT view_name FROM timescaledb_information.continuous_aggregates") == {
         each.name for each in aggregates_of(metadata)
     }
-    assert "No new upgrade operations detected" in alembic(timescale_url, "check", timescale="required")
+    for mode in ("required", "off"):  # also where aggregates are not wanted, those that are there are no plain views
+        assert "No new upgrade operations detected" in alembic(timescale_url, "check", timescale=mode)
     alembic(timescale_url, "downgrade", "base", timescale="required")
     assert query(timescale_url, POLICIES) == [(0,)]
     assert names(timescale_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == {"alembic_version"}
