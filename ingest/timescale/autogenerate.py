@@ -15,6 +15,7 @@ from ingest.hypertables import INFO_KEY, aggregates_of, hypertable_of
 from ingest.timescale import catalog
 from ingest.timescale.capability import Mode, Need, Target
 from ingest.timescale.compare import Scope, changes
+from ingest.timescale.operations import NOTHING, TABLES, VIEWS
 
 
 @comparators.dispatch_for("schema", qualifier="postgresql", priority=DispatchPriority.LAST)
@@ -75,10 +76,16 @@ def require(target: Target, metadata: Sequence[MetaData]) -> None:
         return
     for each in metadata:
         for table in each.sorted_tables:
-            if hypertable_of(table) is not None:
-                target.serves(Need.HYPERTABLES, f"hypertable {table.fullname}", "ordinary tables")
+            declared = hypertable_of(table)
+            if declared is None:
+                continue
+            target.serves(Need.HYPERTABLES, f"hypertable {table.fullname}", TABLES)
+            if declared.columnstore is not None:
+                target.serves(Need.COMMUNITY, f"columnstore of {table.fullname}", NOTHING)
+            if declared.retention is not None:
+                target.serves(Need.COMMUNITY, f"retention of {table.fullname}", NOTHING)
         for aggregate in aggregates_of(each):
-            target.serves(Need.COMMUNITY, f"continuous aggregate {aggregate.fullname}", "plain views")
+            target.serves(Need.COMMUNITY, f"continuous aggregate {aggregate.fullname}", VIEWS)
 
 
 def metadata_of(metadata: MetaData | Sequence[MetaData] | None) -> Sequence[MetaData]:

@@ -245,8 +245,13 @@ def test_the_apache_build_keeps_hypertables_and_gets_plain_views(
 
     def work(connection: Connection) -> None:
         declared = metadata_of(Doors())
-        with pytest.raises(FatalError, match=r"continuous aggregate doors_per_minute can't be kept: .*Apache"):
-            compared(connection, declared, "required")
+        for lacking, of in (
+            ("columnstore of doors", Doors()),
+            ("retention of doors", Doors(columnstore=None)),
+            ("continuous aggregate doors_per_minute", Doors(columnstore=None, retention=None)),
+        ):
+            with pytest.raises(FatalError, match=f"^{lacking} can't be kept: .*Apache"):
+                compared(connection, metadata_of(of), "required")
         script = compared(connection, declared, "auto")
         carry_out(connection, script.upgrade_ops, "auto")
         assert proposed(connection, declared, "auto") == []
