@@ -9,6 +9,7 @@ from sqlalchemy import MetaData
 from ingest.errors import SettingsError
 from ingest.migrate import migrating
 from ingest.settings import DatabaseSettings, SchemaSettings, load_section
+from ingest.timescale import Mode
 from ingest.timescale.adopt import Step, carry_out, plan_of, refreshes_of
 
 
@@ -18,7 +19,8 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
     Rows are moved into chunks, which locks their table for as long as it takes. Raises IngestError, or the database's
     own errors; what was done before stays done.
     """
-    if load_section(SchemaSettings).timescale == "off":
+    mode = Mode(load_section(SchemaSettings).timescale)
+    if mode is Mode.OFF:
         raise SettingsError("LOOM_TIMESCALE is off: set it to required or auto where hypertables are wanted")
     settings = load_section(DatabaseSettings)
     url = (settings.migration_url or settings.url).get_secret_value()
@@ -31,11 +33,12 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
                 for operation in step.operations:
                     say(f"{'would ' if dry_run else ''}{operation}")
                 if not dry_run:
-                    await connection.run_sync(carry_out, step)
+                    await connection.run_sync(carry_out, step, mode)
 
-        plan = await connection.run_sync(plan_of, metadata)
+        plan = await connection.run_sync(plan_of, metadata, mode)
         await take(plan.before)
-        refreshes = await connection.run_sync(refreshes_of, metadata, plan.before if dry_run else ())
+        planned = plan.before if dry_run and plan.continuous else ()
+        refreshes = await connection.run_sync(refreshes_of, metadata, planned)
         await take(refreshes)
         await take(plan.after)
         if not (plan.before or refreshes or plan.after):

@@ -16,6 +16,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, text
 
+from ingest.errors import FatalError
 from ingest.hypertables import ContinuousAggregate, Source, aggregates_of
 from ingest.timescale import catalog, query
 from ingest.timescale import operations as ops
@@ -35,17 +36,22 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done before and after the refreshes."""
+    """What is to be done before and after the refreshes. ``continuous``: whether the database keeps aggregates."""
 
+    continuous: bool
     before: list[Step]
     after: list[Step]
 
 
-def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
-    """What is to be done. Raises FatalError that names the first declaration the database can't keep."""
-    target = Target.of(_context(connection))
+def plan_of(connection: Connection, metadata: Sequence[MetaData], mode: Mode) -> Plan:
+    """What is to be done, in mode ``required`` or ``auto``.
+
+    Raises FatalError: the database has no hypertables, or, where it is required, can't keep what is declared.
+    """
+    target = Target.of(_context(connection, mode))
     target.creates = False
     require(target, metadata)
+    _insist_on_hypertables(target)
     aggregates = {each.name for one in metadata for each in aggregates_of(one)}
     # What nobody declares is a revision's to drop.
     found = changes(connection, metadata, Scope(target.capability, strict=True, included=lambda name, schema: False))
@@ -54,7 +60,8 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
         for each in (*found.before, *found.after, *found.outside)
         if isinstance(each, ops.TimescaleOperation) and not isinstance(each, ops.RefreshContinuousAggregate)
     ]
-    policies = [each for each in every if isinstance(each, RUNS_AT_ONCE)]
+    # Of views that stay plain there is nothing to refresh.
+    policies = [each for each in every if isinstance(each, RUNS_AT_ONCE) and target.capability.community]
     done = [each for each in every if not isinstance(each, RUNS_AT_ONCE)]
     tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}
     for each in done:
@@ -62,6 +69,7 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData]) -> Plan:
             tables.setdefault((each.schema, each.name), []).append(each)
     together = [each for each in done if each.name in aggregates]
     return Plan(
+        continuous=target.capability.community,
         before=[Step(tuple(each)) for each in [*tables.values(), together] if each],
         after=[Step(tuple(policies))] if policies else [],
     )
@@ -100,14 +108,21 @@ def _has_rows(connection: Connection, aggregate: ContinuousAggregate) -> bool:
     return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")))  # noqa: S608 - a quoted name
 
 
-def carry_out(connection: Connection, step: Step) -> None:
+def carry_out(connection: Connection, step: Step, mode: Mode) -> None:
     """One step, committed."""
-    context = _context(connection)
+    context = _context(connection, mode)
     with context.begin_transaction(_per_migration=True):
+        _insist_on_hypertables(Target.of(context))
         for each in step.operations:
             Operations(context).invoke(each)
 
 
-def _context(connection: Connection) -> MigrationContext:
-    options = {OPTION: Mode.REQUIRED, "transaction_per_migration": True}
+def _insist_on_hypertables(target: Target) -> None:
+    """Raises FatalError: in mode ``auto`` the operations would leave out what there is to adopt, and go on."""
+    if target.mode is Mode.AUTO and not target.capability.hypertables:
+        raise FatalError(f"there can't be hypertables: {target.capability.lack}")
+
+
+def _context(connection: Connection, mode: Mode) -> MigrationContext:
+    options = {OPTION: mode, "transaction_per_migration": True}
     return MigrationContext.configure(connection, opts=options)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ingest.adopt import adopt
-from ingest.errors import SettingsError
+from ingest.errors import FatalError, SettingsError
 from ingest.local.postgres import query
+from ingest.timescale.capability import Capability, Target
 from tests.support.database import ROOT, alembic
 from tests.timescale.doors import Doors, metadata_of
 
@@ -155,6 +156,38 @@ async def test_adopting_tables_without_rows_leaves_nothing_to_do(
     said.clear()
     await adopt([metadata_of(Doors())], dry_run=False, say=said.append)
     assert said == ["everything is as declared"]
+
+
+async def test_adopting_on_the_apache_build_makes_hypertables_and_keeps_plain_views(
+    project: Path, timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build here is the other one, so what it would find out is given."""
+    write_revision(project, timescale_url, "required")
+    alembic(timescale_url, "upgrade", "head", config=project, timescale="off")
+    query(timescale_url, ROWS)
+    query(timescale_url, "DROP VIEW doors_per_hour")  # one that is lacking is made again, as what it can be
+    found = Capability(hypertables=True, community=False, lack="its TimescaleDB is the Apache-licensed build")
+    monkeypatch.setattr(Target, "capability", property(lambda self: found))
+    monkeypatch.setenv("LOOM_DATABASE_URL", timescale_url)
+    metadata = [metadata_of(Doors())]
+    with pytest.raises(FatalError, match=r"^columnstore of doors can't be kept: .*Or set LOOM_TIMESCALE=auto"):
+        await adopt(metadata, dry_run=False, say=print)
+    monkeypatch.setenv("LOOM_TIMESCALE", "auto")
+    for dry_run in (True, False):
+        said: list[str] = []
+        await adopt(metadata, dry_run=dry_run, say=said.append)
+        assert [line.removeprefix("would ").split(":")[0] for line in said] == [
+            "create_hypertable doors",
+            "create_continuous_aggregate doors_per_hour",
+        ]
+    assert query(timescale_url, "SELECT hypertable_name FROM timescaledb_information.hypertables") == [("doors",)]
+    assert query(timescale_url, "SELECT sum(events)::int FROM doors_per_hour") == [(1000,)]
+    said.clear()
+    await adopt(metadata, dry_run=False, say=said.append)
+    assert said == ["everything is as declared"]
+    found = Capability(hypertables=False, community=False, lack="the server has no TimescaleDB; install it")
+    with pytest.raises(FatalError, match="there can't be hypertables: the server has no TimescaleDB"):
+        await adopt(metadata, dry_run=False, say=print)
 
 
 async def test_adopting_where_it_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
