@@ -81,7 +81,7 @@ def _make(
         yield ops.EnableColumnstore(
             **relation,
             segment_by=wanted.columnstore.segment_by,
-            order_by=wanted.columnstore.order_by,
+            order_by=_order(wanted.columnstore, wanted.time_column),
             ends_with_owner=ends_with_table,
         )
         if wanted.columnstore.after is not None:
@@ -109,13 +109,13 @@ def _adjust_columnstore(
     if after_there is not None and after_there != after_to_be:
         yield ops.RemoveColumnstorePolicy(**relation, after=after_there)
     if to_be is None and there is not None:
-        yield ops.DisableColumnstore(**relation, was=(there.segment_by, there.order_by))
+        yield ops.DisableColumnstore(**relation, was=_settings(there, live.time_column))
     elif to_be is not None and (there is None or not _same_settings(to_be, there, wanted.time_column)):
         yield ops.EnableColumnstore(
             **relation,
             segment_by=to_be.segment_by,
-            order_by=to_be.order_by,
-            was=None if there is None else (there.segment_by, there.order_by),
+            order_by=_order(to_be, wanted.time_column),
+            was=None if there is None else _settings(there, live.time_column),
         )
     if after_to_be is not None and after_there != after_to_be:
         yield ops.AddColumnstorePolicy(**relation, after=after_to_be)
@@ -124,8 +124,20 @@ def _adjust_columnstore(
 def _same_settings(wanted: LiveColumnstore, live: LiveColumnstore, time_column: str) -> bool:
     if wanted.segment_by != live.segment_by:
         return False
-    # Without an order of its own a columnstore has TimescaleDB's: the newest first.
-    return wanted.order_by == live.order_by or (not wanted.order_by and live.order_by == (f"{time_column} DESC",))
+    return live.order_by in (wanted.order_by, _order(wanted, time_column))
+
+
+def _settings(columnstore: LiveColumnstore, time_column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return columnstore.segment_by, _order(columnstore, time_column)
+
+
+def _order(columnstore: LiveColumnstore, time_column: str) -> tuple[str, ...]:
+    """Without an order of its own a columnstore has TimescaleDB's: the newest first.
+
+    Spelled out, for an order that is not given leaves in place the one that was there; unless no order_by can name it.
+    """
+    own = (f"{time_column} DESC",) if time_column.isidentifier() else ()
+    return columnstore.order_by or own
 
 
 def _revert(relation: Relation, live: LiveHypertable) -> Iterator[ops.TimescaleOperation]:
@@ -134,5 +146,5 @@ def _revert(relation: Relation, live: LiveHypertable) -> Iterator[ops.TimescaleO
     if live.columnstore is not None:
         if live.columnstore.after is not None:
             yield ops.RemoveColumnstorePolicy(**relation, after=live.columnstore.after)
-        yield ops.DisableColumnstore(**relation, was=(live.columnstore.segment_by, live.columnstore.order_by))
+        yield ops.DisableColumnstore(**relation, was=_settings(live.columnstore, live.time_column))
     yield ops.RevertHypertable(**relation, time_column=live.time_column, chunk_interval=live.chunk_interval)

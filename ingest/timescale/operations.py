@@ -212,7 +212,10 @@ class SetChunkInterval(TimescaleOperation):
 @_operation
 @dataclass
 class EnableColumnstore(TimescaleOperation):
-    """``op.enable_columnstore(table, segment_by=(…), order_by=(…))``; also to change the settings for new chunks."""
+    """``op.enable_columnstore(table, segment_by=(…), order_by=(…))``; also to change the settings for new chunks.
+
+    Without ``order_by`` the order stays as it is, TimescaleDB's own if there was none.
+    """
 
     operation: ClassVar[str] = "enable_columnstore"
 

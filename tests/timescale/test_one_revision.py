@@ -1,0 +1,45 @@
+"""Changes that one revision makes together, in an order that works, up and down."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, Table, text
+
+from ingest.hypertables import Columnstore, Hypertable, days
+from tests.support.declared import carry_out, compared, on_database, proposed
+
+
+def floors(columnstore: Columnstore | None, *columns: str) -> MetaData:
+    """A table with columns that a columnstore may name."""
+    metadata = MetaData()
+    Table(
+        "floors",
+        metadata,
+        Column("timestamp", DateTime(timezone=True), nullable=False),
+        *(Column(name, Integer) for name in columns),
+        Hypertable("timestamp", chunk_interval=days(1), columnstore=columnstore),
+    )
+    return metadata
+
+
+def there_and_back(connection: Connection, before: MetaData, after: MetaData, expected: list[str]) -> None:
+    """The change is exactly these operations; done, and taken back, nothing is left to do."""
+    script = compared(connection, after)
+    assert [kind for kind, _ in proposed(connection, after)] == expected
+    carry_out(connection, script.upgrade_ops)
+    assert proposed(connection, after) == []
+    carry_out(connection, script.downgrade_ops)
+    assert proposed(connection, before) == []
+
+
+def test_columns_and_the_columnstore_that_names_them_change_together(timescale_url: str) -> None:
+    before = floors(Columnstore(days(7), ("floor",), ("room", "timestamp desc")), "floor", "room")
+
+    def work(connection: Connection) -> None:
+        carry_out(connection, compared(connection, before).upgrade_ops)
+        connection.execute(text("INSERT INTO floors SELECT now() - n * INTERVAL '1 day' FROM generate_series(1, 20) n"))
+        connection.commit()
+        # TimescaleDB's own order takes the place of the former one, which would stay otherwise.
+        own_order = floors(Columnstore(days(7), ("floor",)), "floor", "room")
+        there_and_back(connection, before, own_order, ["enable_columnstore"])
+
+    on_database(timescale_url, work)
