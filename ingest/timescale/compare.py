@@ -87,13 +87,15 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
         if key in live:
             found.before += forget_table(catalog.relation_of(connection, key), live[key])
     for key, table in tables.items():
-        found.after += compare_table(
+        changed = compare_table(
             table,
             live.get(key),
             is_new=key in scope.new,
             adopt=scope.strict and key in existing,
             community=scope.capability.community,
         )
+        found.before += changed.before
+        found.after += changed.after
     found.after += aggregates.creations()
     found.outside += aggregates.refreshes()
     if found.outside:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import Table
 
-from ingest.hypertables import Hypertable, hypertable_of
+from ingest.hypertables import Hypertable, OrderBy, hypertable_of
 from ingest.timescale import operations as ops
 from ingest.timescale.catalog import LiveColumnstore, LiveHypertable, Relation
 
 
+@dataclass(slots=True)
+class TableChanges:
+    """What is to be done to one table ``before`` and ``after`` its columns and keys themselves."""
+
+    before: list[ops.TimescaleOperation] = field(default_factory=list)
+    after: list[ops.TimescaleOperation] = field(default_factory=list)
+
+
 def compare_table(
     table: Table, live: LiveHypertable | None, *, is_new: bool, adopt: bool, community: bool
-) -> Iterator[ops.TimescaleOperation]:
+) -> TableChanges:
     """What makes it what it is declared to be.
 
     ``is_new``: the same revision creates the table. ``adopt``: where it is an ordinary table, it becomes a hypertable.
@@ -25,15 +35,23 @@ def compare_table(
     if declared is not None:
         declared.check(table)  # an index may have come after the table was made
     wanted = _state(declared) if declared is not None else None
+    found = TableChanges()
     if wanted is not None and is_new:
-        yield from _make(relation, wanted, ends_with_table=True)
+        found.after += _make(relation, wanted, ends_with_table=True)
     elif wanted is not None and live is not None and wanted.time_column == live.time_column:
-        yield from _adjust(relation, wanted, live, community=community)
+        if wanted.chunk_interval != live.chunk_interval:
+            found.after.append(
+                ops.SetChunkInterval(**relation, chunk_interval=wanted.chunk_interval, was=live.chunk_interval)
+            )
+        if community:
+            _adjust_columnstore(found, relation, wanted, live, {column.name for column in table.columns})
+            found.after += compare_retention(relation, wanted.retention, live.retention)
     else:
         if live is not None:
-            yield from _revert(relation, live)
+            found.after += _revert(relation, live)
         if wanted is not None and (adopt or live is not None):
-            yield from _make(relation, wanted, community=community)
+            found.after += _make(relation, wanted, community=community)
+    return found
 
 
 def forget_table(relation: Relation, live: LiveHypertable) -> Iterator[ops.Nothing]:
@@ -90,35 +108,52 @@ def _make(
         yield ops.AddRetentionPolicy(**relation, drop_after=wanted.retention, ends_with_owner=ends_with_table)
 
 
-def _adjust(
-    relation: Relation, wanted: LiveHypertable, live: LiveHypertable, *, community: bool
-) -> Iterator[ops.TimescaleOperation]:
-    if wanted.chunk_interval != live.chunk_interval:
-        yield ops.SetChunkInterval(**relation, chunk_interval=wanted.chunk_interval, was=live.chunk_interval)
-    if community:
-        yield from _adjust_columnstore(relation, wanted, live)
-        yield from compare_retention(relation, wanted.retention, live.retention)
-
-
 def _adjust_columnstore(
-    relation: Relation, wanted: LiveHypertable, live: LiveHypertable
-) -> Iterator[ops.TimescaleOperation]:
-    there, to_be = live.columnstore, wanted.columnstore
-    after_there = there.after if there is not None else None
-    after_to_be = to_be.after if to_be is not None else None
-    if after_there is not None and after_there != after_to_be:
-        yield ops.RemoveColumnstorePolicy(**relation, after=after_there)
-    if to_be is None and there is not None:
-        yield ops.DisableColumnstore(**relation, was=_settings(there, live.time_column))
-    elif to_be is not None and (there is None or not _same_settings(to_be, there, wanted.time_column)):
-        yield ops.EnableColumnstore(
-            **relation,
-            segment_by=to_be.segment_by,
-            order_by=_order(to_be, wanted.time_column),
-            was=None if there is None else _settings(there, live.time_column),
+    found: TableChanges, relation: Relation, wanted: LiveHypertable, live: LiveHypertable, columns: Collection[str]
+) -> None:
+    """``columns`` are the declared ones. No column can go while the columnstore's settings name it."""
+    there, to_be, time = live.columnstore, wanted.columnstore, wanted.time_column
+    let_go = there is not None and not _named(there) <= {*columns}
+    early = found.before if let_go else found.after
+    if there is not None and there.after is not None and (to_be is None or there.after != to_be.after):
+        early.append(ops.RemoveColumnstorePolicy(**relation, after=there.after))
+    if to_be is None:
+        if there is not None:
+            early.append(ops.DisableColumnstore(**relation, was=_settings(there, time)))
+        return
+    if there is not None and let_go and not _named(to_be) <= {*_named(there), time}:
+        # The new settings may name a column that is only coming.
+        kept = LiveColumnstore(
+            there.after,
+            tuple(each for each in there.segment_by if each in columns),
+            tuple(each for each in there.order_by if _named(LiveColumnstore(order_by=(each,))) <= {*columns}),
         )
-    if after_to_be is not None and after_there != after_to_be:
-        yield ops.AddColumnstorePolicy(**relation, after=after_to_be)
+        early.append(_enable(relation, kept, there, time))
+        there, early = kept, found.after
+    if there is None or not _same_settings(to_be, there, time):
+        early.append(_enable(relation, to_be, there, time))
+    if to_be.after is not None and (there is None or there.after != to_be.after):
+        found.after.append(ops.AddColumnstorePolicy(**relation, after=to_be.after))
+
+
+def _enable(
+    relation: Relation, wanted: LiveColumnstore, live: LiveColumnstore | None, time_column: str
+) -> ops.EnableColumnstore:
+    return ops.EnableColumnstore(
+        **relation,
+        segment_by=wanted.segment_by,
+        order_by=_order(wanted, time_column),
+        was=None if live is None else _settings(live, time_column),
+    )
+
+
+def _named(columnstore: LiveColumnstore) -> set[str]:
+    """The columns in its settings."""
+    named = set(columnstore.segment_by)
+    for each in columnstore.order_by:
+        with suppress(ValueError):  # a name that no declaration can have
+            named.add(OrderBy.parse(each).column)
+    return named
 
 
 def _same_settings(wanted: LiveColumnstore, live: LiveColumnstore, time_column: str) -> bool:
@@ -132,12 +167,13 @@ def _settings(columnstore: LiveColumnstore, time_column: str) -> tuple[tuple[str
 
 
 def _order(columnstore: LiveColumnstore, time_column: str) -> tuple[str, ...]:
-    """Without an order of its own a columnstore has TimescaleDB's: the newest first.
+    """With what TimescaleDB adds where it does not name the time column: the newest first.
 
     Spelled out, for an order that is not given leaves in place the one that was there; unless no order_by can name it.
     """
-    own = (f"{time_column} DESC",) if time_column.isidentifier() else ()
-    return columnstore.order_by or own
+    if time_column in _named(columnstore) or not time_column.isidentifier():
+        return columnstore.order_by
+    return (*columnstore.order_by, f"{time_column} DESC")
 
 
 def _revert(relation: Relation, live: LiveHypertable) -> Iterator[ops.TimescaleOperation]:

@@ -41,5 +41,25 @@ def test_columns_and_the_columnstore_that_names_them_change_together(timescale_u
         # TimescaleDB's own order takes the place of the former one, which would stay otherwise.
         own_order = floors(Columnstore(days(7), ("floor",)), "floor", "room")
         there_and_back(connection, before, own_order, ["enable_columnstore"])
+        # TimescaleDB adds the time to an order that lacks it.
+        there_and_back(connection, before, floors(Columnstore(days(7), ("floor",), ("room",)), "floor", "room"), [])
+        # No column can go while the settings name it.
+        for columnstore, columns, expected in (
+            (Columnstore(days(7)), (), ["enable_columnstore", "remove_column", "remove_column"]),
+            (None, ("room",), ["remove_columnstore_policy", "disable_columnstore", "remove_column"]),
+            (
+                Columnstore(days(9), ("house",), ("room",)),
+                ("room", "house"),
+                [
+                    "remove_columnstore_policy",
+                    "enable_columnstore",
+                    "add_column",
+                    "remove_column",
+                    "enable_columnstore",
+                    "add_columnstore_policy",
+                ],
+            ),
+        ):
+            there_and_back(connection, before, floors(columnstore, *columns), expected)
 
     on_database(timescale_url, work)
