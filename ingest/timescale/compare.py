@@ -1,10 +1,12 @@
 """Declarations against the live catalog: the operations that make the database what it is declared to be.
 
-Order: aggregates that go, from coarse to fine; then each table's hypertable, columnstore and policies; then aggregates
-from raw to coarse with their policies; last the refreshes of aggregates over rows from before, outside the transaction,
-with refresh policies and retention after them. A downgrade is the exact reverse: where it makes aggregates again, the
-upgrade begins with the policies that it takes away, so that the downgrade ends with refreshes and then policies, too.
-Only declared metadata is looked at: somebody else's hypertables are none of its business.
+Order: aggregates that go, from coarse to fine; then hypertables that become ordinary tables, and settings of a
+columnstore that let go of a column; then the tables and columns themselves; then each table's hypertable, columnstore
+and policies; then aggregates from raw to coarse with their policies; last the refreshes of aggregates over rows from
+before, outside the transaction, with refresh policies and retention after them. A downgrade is the exact reverse: where
+it makes aggregates again, the upgrade begins with the policies that it takes away, so that the downgrade ends with
+refreshes and then policies, too. Only declared metadata is looked at: somebody else's hypertables are none of its
+business.
 """
 
 from __future__ import annotations

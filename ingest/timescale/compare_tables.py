@@ -48,7 +48,7 @@ def compare_table(
             found.after += compare_retention(relation, wanted.retention, live.retention)
     else:
         if live is not None:
-            found.after += _revert(relation, live)
+            found.before += _revert(relation, live)  # an ordinary table may have keys without the time
         if wanted is not None and (adopt or live is not None):
             found.after += _make(relation, wanted, community=community)
     return found

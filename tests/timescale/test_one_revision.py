@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, Table, text
+from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, Table, UniqueConstraint, text
 
 from ingest.hypertables import Columnstore, Hypertable, days
 from tests.support.declared import carry_out, compared, on_database, proposed
@@ -17,6 +17,20 @@ def floors(columnstore: Columnstore | None, *columns: str) -> MetaData:
         Column("timestamp", DateTime(timezone=True), nullable=False),
         *(Column(name, Integer) for name in columns),
         Hypertable("timestamp", chunk_interval=days(1), columnstore=columnstore),
+    )
+    return metadata
+
+
+def visits(*key: str, hypertable: bool) -> MetaData:
+    """A table with a key, which has to hold the time only where it is a hypertable."""
+    metadata = MetaData()
+    Table(
+        "visits",
+        metadata,
+        Column("id", Integer, nullable=False),
+        Column("timestamp", DateTime(timezone=True), nullable=False),
+        UniqueConstraint(*key, name="visits_" + "_".join(key)),
+        *([Hypertable("timestamp", chunk_interval=days(1), retention=days(90))] if hypertable else []),
     )
     return metadata
 
@@ -61,5 +75,24 @@ def test_columns_and_the_columnstore_that_names_them_change_together(timescale_u
             ),
         ):
             there_and_back(connection, before, floors(columnstore, *columns), expected)
+
+    on_database(timescale_url, work)
+
+
+def test_a_hypertable_and_its_key_change_together(timescale_url: str) -> None:
+    before, after = visits("id", "timestamp", hypertable=True), visits("id", hypertable=False)
+    changed = ["remove_constraint", "add_constraint"]
+
+    def work(connection: Connection) -> None:
+        carry_out(connection, compared(connection, before).upgrade_ops)
+        connection.execute(
+            text("INSERT INTO visits SELECT n, now() - n * INTERVAL '1 day' FROM generate_series(1, 9) n")
+        )
+        connection.commit()
+        reverted = ["remove_retention_policy", "revert_hypertable"]
+        there_and_back(connection, before, after, [*reverted, *changed])
+        carry_out(connection, compared(connection, after).upgrade_ops)
+        there_and_back(connection, after, before, [*changed, "create_hypertable", "add_retention_policy"])
+        assert connection.scalar(text("SELECT count(*) FROM visits")) == 9
 
     on_database(timescale_url, work)
