@@ -71,7 +71,7 @@ class Aggregates:
             relation: Relation = {"name": aggregate.name, "schema": aggregate.schema}
             live = self.live.get(key)
             if key in self._fresh:
-                yield _creation(aggregate)
+                yield self._creation(aggregate)
                 if aggregate.refresh is not None:
                     yield _policy(relation, _refresh_of(aggregate), ends_with_owner=True)
                 if aggregate.retention is not None:
@@ -118,7 +118,7 @@ class Aggregates:
             return True
         if not live.plain and live.source != self._key(aggregate.source):
             return True
-        made = _creation(aggregate)
+        made = self._creation(aggregate)
         sql = query.for_postgresql if live.plain else query.for_timescale
         return _as_stored(self.connection, sql(made.query, made.bucket_width, made.time)) != live.definition
 
@@ -129,6 +129,18 @@ class Aggregates:
         if live.retention is not None:
             yield ops.RemoveRetentionPolicy(**relation, drop_after=live.retention)
         yield ops.DropContinuousAggregate(**relation, was=self._as_made(key, live))
+
+    def _creation(self, aggregate: ContinuousAggregate) -> ops.CreateContinuousAggregate:
+        (schema, _), source = self._key(aggregate), self._key(aggregate.source)
+        return ops.CreateContinuousAggregate(
+            name=aggregate.name,
+            schema=aggregate.schema,
+            query=query.query_text(aggregate),
+            source=source[1],
+            source_schema=source[0] if source[0] != schema else None,
+            time_column=hypertable_time(aggregate.source),
+            bucket_width=aggregate.bucket_width,
+        )
 
     def _as_made(self, key: Key, live: LiveAggregate) -> ops.CreateContinuousAggregate | None:
         """The operation that makes a live aggregate again, where it is one that an operation can make."""
@@ -142,6 +154,7 @@ class Aggregates:
             **catalog.relation_of(self.connection, key),
             query=parsed.query,
             source=source[1],
+            source_schema=source[0] if source[0] != key[0] else None,
             time_column=time_column,
             bucket_width=catalog.interval_of(self.connection, parsed.width),
         )
@@ -165,17 +178,6 @@ class Aggregates:
 
     def _key(self, what: Table | ContinuousAggregate) -> Key:
         return catalog.key_of(self.connection, what.schema, what.name)
-
-
-def _creation(aggregate: ContinuousAggregate) -> ops.CreateContinuousAggregate:
-    return ops.CreateContinuousAggregate(
-        name=aggregate.name,
-        schema=aggregate.schema,
-        query=query.query_text(aggregate),
-        source=aggregate.source.name,
-        time_column=hypertable_time(aggregate.source),
-        bucket_width=aggregate.bucket_width,
-    )
 
 
 def _refresh_of(aggregate: ContinuousAggregate) -> LiveRefresh | None:

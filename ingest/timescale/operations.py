@@ -327,13 +327,15 @@ class RemoveRetentionPolicy(TimescaleOperation):
 class CreateContinuousAggregate(TimescaleOperation):
     """``op.create_continuous_aggregate(name, "SELECT {bucket} …", source=…, time_column=…, bucket_width=…)``.
 
-    In real time, with nothing materialized yet. Where the database has no continuous aggregates: a plain view.
+    ``source_schema`` is where the source is, if not in the aggregate's own schema. In real time, with nothing
+    materialized yet. Where the database has no continuous aggregates: a plain view.
     """
 
     operation: ClassVar[str] = "create_continuous_aggregate"
 
     query: str = field(metadata={"sql": True})
     source: str = field(kw_only=True)
+    source_schema: str | None = field(default=None, kw_only=True)
     time_column: str = field(kw_only=True)
     bucket_width: timedelta = field(kw_only=True)
 
@@ -353,12 +355,14 @@ class CreateContinuousAggregate(TimescaleOperation):
     def can_be_continuous(self, target: Target) -> bool:
         """As the mode wants it; over an ordinary table it can't."""
         what = f"continuous aggregate {self.name}"
-        return target.serves(Need.COMMUNITY, what, VIEWS) and target.is_hypertable(what, self.schema, self.source)
+        return target.serves(Need.COMMUNITY, what, VIEWS) and target.is_hypertable(
+            what, self.source_schema or self.schema, self.source
+        )
 
     @property
     def time(self) -> str:
         """The time column, quoted."""
-        return query.quoted(self.schema, self.source, self.time_column)
+        return query.quoted(self.source_schema or self.schema, self.source, self.time_column)
 
     def undo(self) -> TimescaleOperation:
         return DropContinuousAggregate(**self.common(), was=self)

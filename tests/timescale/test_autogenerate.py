@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import render_python_code
-from sqlalchemy import Connection, MetaData, text
+from alembic.operations.ops import UpgradeOps
+from sqlalchemy import Column, Connection, DateTime, MetaData, Table, func, select, text
 
 from ingest.errors import FatalError
-from ingest.hypertables import Columnstore, RefreshPolicy, days, hours
-from ingest.timescale.capability import Capability, Target
+from ingest.hypertables import Columnstore, ContinuousAggregate, Hypertable, RefreshPolicy, days, hours, time_bucket
+from ingest.timescale.capability import EVERYTHING, Capability, Target
 from ingest.timescale.catalog import read_aggregates
+from ingest.timescale.compare import Scope, changes
 from tests.support.declared import carry_out, compared, on_database, proposed, without
-from tests.timescale.doors import VIEWS, Doors, metadata_of
+from tests.timescale.doors import REFRESH, VIEWS, Doors, metadata_of
 
 CHANGES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"chunk_interval": days(2)}, [("set_chunk_interval", "doors")]),
@@ -285,6 +287,48 @@ def test_where_aggregates_cannot_be_kept_those_that_are_there_are_left_alone(
         assert proposed(connection, metadata_of(Doors()), "off") == []
         assert proposed(connection, made, "off") == []
         assert list(read_aggregates(connection)) == [("public", "doors_per_minute")]
+
+    on_database(timescale_url, work)
+
+
+def test_an_aggregate_may_read_a_table_of_another_schema(timescale_url: str) -> None:
+    metadata = MetaData()
+    Table(
+        "doors",
+        metadata,
+        Column("timestamp", DateTime(timezone=True), nullable=False),
+        Hypertable("timestamp", chunk_interval=days(1)),
+        schema="house",
+    )
+    bucket = time_bucket(hours(1), metadata.tables["house.doors"].c.timestamp).label("bucket")
+    per_hour = select(bucket, func.count().label("events")).group_by("bucket")
+    ContinuousAggregate("doors_per_hour", metadata, per_hour, refresh=REFRESH)
+
+    def work(connection: Connection) -> None:
+        def differences() -> UpgradeOps:
+            found = changes(connection, [metadata], Scope(EVERYTHING, strict=True))
+            connection.rollback()
+            return UpgradeOps([*found.before, *found.after, *found.outside])
+
+        connection.execute(text("CREATE SCHEMA house"))
+        metadata.create_all(connection)
+        connection.execute(text("INSERT INTO house.doors SELECT now() FROM generate_series(1, 5)"))
+        connection.commit()
+        made = differences()
+        carry_out(connection, made)
+        assert differences().is_empty()
+        assert connection.scalar(text("SELECT sum(events) FROM doors_per_hour")) == 5
+        connection.execute(text("CREATE TABLE doors (timestamp timestamptz)"))  # another one
+        connection.commit()
+        aggregate = metadata.info.pop("continuous_aggregates")
+        dropped = differences()
+        assert not dropped.is_empty()
+        carry_out(connection, dropped)
+        carry_out(connection, dropped.reverse())
+        metadata.info["continuous_aggregates"] = aggregate
+        assert differences().is_empty()
+        carry_out(connection, made.reverse())
+        assert read_aggregates(connection) == {}
 
     on_database(timescale_url, work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -104,6 +105,17 @@ OPERATIONS: list[tuple[ops.TimescaleOperation, str, str]] = [
         "GROUP BY time_bucket(INTERVAL '1 hour', doors.timestamp)\nWITH NO DATA",
     ),
     (
+        replace(AGGREGATE, source_schema="house"),
+        'op.create_continuous_aggregate(\n    "doors_per_hour",\n    """\n'
+        "    SELECT {bucket} AS bucket, count(*) AS events FROM doors GROUP BY {bucket}\n"
+        '    """,\n    source="doors",\n    source_schema="house",\n    time_column="timestamp",\n'
+        "    bucket_width=timedelta(hours=1),\n)",
+        "CREATE MATERIALIZED VIEW doors_per_hour\n"
+        "WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS\n"
+        "SELECT time_bucket(INTERVAL '1 hour', house.doors.timestamp) AS bucket, count(*) AS events FROM doors "
+        "GROUP BY time_bucket(INTERVAL '1 hour', house.doors.timestamp)\nWITH NO DATA",
+    ),
+    (
         ops.DropContinuousAggregate("doors_per_hour", was=AGGREGATE),
         'op.drop_continuous_aggregate("doors_per_hour")',
         "DROP MATERIALIZED VIEW doors_per_hour",
@@ -188,6 +200,10 @@ def test_off_prints_ordinary_sql_and_no_extension() -> None:
         "SELECT date_bin(INTERVAL '1 hour', doors.timestamp, TIMESTAMPTZ '2000-01-03 00:00:00+00') AS bucket, "
         "count(*) AS events FROM doors GROUP BY "
         "date_bin(INTERVAL '1 hour', doors.timestamp, TIMESTAMPTZ '2000-01-03 00:00:00+00');",
+        "CREATE VIEW doors_per_hour AS\n"
+        "SELECT date_bin(INTERVAL '1 hour', house.doors.timestamp, TIMESTAMPTZ '2000-01-03 00:00:00+00') AS bucket, "
+        "count(*) AS events FROM doors GROUP BY "
+        "date_bin(INTERVAL '1 hour', house.doors.timestamp, TIMESTAMPTZ '2000-01-03 00:00:00+00');",
         "DROP VIEW doors_per_hour;",
     ]
 
