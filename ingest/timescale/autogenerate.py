@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import comparators
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations.ops import CreateTableOp, DropTableOp, UpgradeOps
+from alembic.operations.ops import AlterColumnOp, CreateTableOp, DropTableOp, ModifyTableOps, UpgradeOps
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Index, MetaData
 
@@ -43,6 +43,13 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps, schemas: set[str | No
         strict=target.mode is Mode.REQUIRED,
         new=keys(CreateTableOp),
         dropped=keys(DropTableOp),
+        altered={
+            (catalog.key_of(connection, each.schema, each.table_name), each.column_name)
+            for group in upgrade.ops
+            if isinstance(group, ModifyTableOps)
+            for each in group.ops
+            if isinstance(each, AlterColumnOp) and each.modify_type is not None
+        },
         included=included,
     )
     found = changes(connection, declared, scope)

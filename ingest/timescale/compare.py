@@ -43,14 +43,15 @@ class Scope:
     """What is compared, and how strictly.
 
     ``strict``: an ordinary table or plain view in the place of what is declared is a difference. ``new`` and
-    ``dropped`` are tables that the same revision makes and drops; ``included`` filters names, as Alembic's
-    ``include_name`` does.
+    ``dropped`` are tables that the same revision makes and drops, ``altered`` columns whose type it changes;
+    ``included`` filters names, as Alembic's ``include_name`` does.
     """
 
     capability: Capability
     strict: bool
     new: Collection[Key] = ()
     dropped: Collection[Key] = ()
+    altered: Collection[tuple[Key, str]] = ()
     included: Callable[[str, str], bool] = lambda name, schema: True
 
 
@@ -80,6 +81,7 @@ def changes(connection: Connection, metadata: Sequence[MetaData], scope: Scope) 
         existing=existing,
         new=scope.new,
         dropped=scope.dropped,
+        altered=scope.altered,
         continuous=scope.strict and scope.capability.community,
         kept=scope.capability.community,
         included=scope.included,

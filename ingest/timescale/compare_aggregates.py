@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import visitors
 
 from ingest.hypertables import ContinuousAggregate, hypertable_of, hypertable_time
 from ingest.timescale import catalog, query
@@ -22,7 +23,8 @@ class Aggregates:
 
     ``new`` and ``dropped`` are tables that the same revision makes and drops, ``existing`` those that are there.
     ``continuous``: a plain view in the place of a continuous aggregate is a difference. ``kept``: whether continuous
-    aggregates are compared at all; else those that are there are left alone.
+    aggregates are compared at all; else those that are there are left alone. ``altered``: columns of tables whose type
+    the same revision changes, which PostgreSQL refuses while a view reads them.
     """
 
     connection: Connection
@@ -33,6 +35,7 @@ class Aggregates:
     existing: Collection[Key]
     new: Collection[Key]
     dropped: Collection[Key]
+    altered: Collection[tuple[Key, str]]
     continuous: bool
     kept: bool
     included: Callable[[str, str], bool]
@@ -106,12 +109,18 @@ class Aggregates:
                 fresh[key] = fresh[source]
             elif source not in self.existing and source not in self.live:
                 continue  # what it reads is not there, and nobody makes it now
-            elif live is None or self._differs(aggregate, live):
+            elif live is None or self._reads_altered(aggregate) or self._differs(aggregate, live):
                 fresh[key] = True
         return fresh
 
     def _left_alone(self, live: LiveAggregate | None) -> bool:
         return live is not None and not live.plain and not self.kept
+
+    def _reads_altered(self, aggregate: ContinuousAggregate) -> bool:
+        return any(
+            isinstance(part, Column) and (self._key(part.table), part.name) in self.altered
+            for part in visitors.iterate(aggregate.query)
+        )
 
     def _differs(self, aggregate: ContinuousAggregate, live: LiveAggregate) -> bool:
         if live.plain and self.continuous:

@@ -55,6 +55,8 @@ def proposed(connection: Connection, metadata: MetaData, mode: str = "required")
 
 def named(difference: Any) -> tuple[str, str]:
     """``("add_retention_policy", "doors", {…})`` → its first two."""
+    if isinstance(difference, list):  # what changes of one column
+        (difference, *_) = difference
     kind, what = difference[0], difference[1]
     return kind, getattr(what, "name", what)
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, Table, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    func,
+    select,
+    text,
+)
 
-from ingest.hypertables import Columnstore, Hypertable, days
+from ingest.hypertables import Columnstore, ContinuousAggregate, Hypertable, RefreshPolicy, days, time_bucket
 from tests.support.declared import carry_out, compared, on_database, proposed
 
 
@@ -21,17 +33,25 @@ def floors(columnstore: Columnstore | None, *columns: str) -> MetaData:
     return metadata
 
 
-def visits(*key: str, hypertable: bool) -> MetaData:
-    """A table with a key, which has to hold the time only where it is a hypertable."""
+def visits(*key: str, hypertable: bool, room: type[Integer] = Integer, counted: bool = False) -> MetaData:
+    """A table with a key, which has to hold the time only where it is a hypertable; ``counted`` by aggregates."""
     metadata = MetaData()
-    Table(
+    table = Table(
         "visits",
         metadata,
         Column("id", Integer, nullable=False),
         Column("timestamp", DateTime(timezone=True), nullable=False),
+        Column("room", room),
         UniqueConstraint(*key, name="visits_" + "_".join(key)),
         *([Hypertable("timestamp", chunk_interval=days(1), retention=days(90))] if hypertable else []),
     )
+    if counted:
+        bucket = time_bucket(days(1), table.c.timestamp).label("bucket")
+        refresh = RefreshPolicy(start_offset=days(3), end_offset=days(0), schedule_interval=days(1))
+        reads = select(bucket, func.sum(table.c.room).label("rooms")).group_by("bucket")
+        ContinuousAggregate("visits_rooms", metadata, reads, refresh=refresh)
+        reads = select(bucket, func.count().label("visits")).group_by("bucket")
+        ContinuousAggregate("visits_per_day", metadata, reads, refresh=refresh)
     return metadata
 
 
@@ -79,14 +99,14 @@ def test_columns_and_the_columnstore_that_names_them_change_together(timescale_u
     on_database(timescale_url, work)
 
 
-def test_a_hypertable_and_its_key_change_together(timescale_url: str) -> None:
+def test_a_hypertable_its_key_and_a_type_change_with_what_depends_on_them(timescale_url: str) -> None:
     before, after = visits("id", "timestamp", hypertable=True), visits("id", hypertable=False)
     changed = ["remove_constraint", "add_constraint"]
 
     def work(connection: Connection) -> None:
         carry_out(connection, compared(connection, before).upgrade_ops)
         connection.execute(
-            text("INSERT INTO visits SELECT n, now() - n * INTERVAL '1 day' FROM generate_series(1, 9) n")
+            text("INSERT INTO visits SELECT n, now() - n * INTERVAL '1 day', n FROM generate_series(1, 9) n")
         )
         connection.commit()
         reverted = ["remove_retention_policy", "revert_hypertable"]
@@ -94,5 +114,24 @@ def test_a_hypertable_and_its_key_change_together(timescale_url: str) -> None:
         carry_out(connection, compared(connection, after).upgrade_ops)
         there_and_back(connection, after, before, [*changed, "create_hypertable", "add_retention_policy"])
         assert connection.scalar(text("SELECT count(*) FROM visits")) == 9
+        connection.rollback()
+        # PostgreSQL changes no type that a view reads. An aggregate that does not read it stays.
+        counted, wider = (
+            visits("id", "timestamp", hypertable=True, room=room, counted=True) for room in (Integer, BigInteger)
+        )
+        carry_out(connection, compared(connection, counted).upgrade_ops)
+        there_and_back(
+            connection,
+            counted,
+            wider,
+            [
+                "remove_continuous_aggregate_policy",
+                "drop_continuous_aggregate",
+                "modify_type",
+                "create_continuous_aggregate",
+                "refresh_continuous_aggregate",
+                "add_continuous_aggregate_policy",
+            ],
+        )
 
     on_database(timescale_url, work)
