@@ -11,7 +11,7 @@ from alembic.operations.ops import AlterColumnOp, CreateTableOp, DropTableOp, Mo
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Index, MetaData
 
-from ingest.hypertables import INFO_KEY, aggregates_of, hypertable_of
+from ingest.hypertables import INFO_KEY, MAX_NAME_BYTES, aggregates_of, hypertable_of
 from ingest.timescale import catalog
 from ingest.timescale.capability import Mode, Need, Target
 from ingest.timescale.compare import Scope, changes
@@ -64,17 +64,32 @@ def object_filter(metadata: Sequence[MetaData]) -> Callable[..., bool]:
     ``create_hypertable`` makes none here, but does for whoever calls it by hand.
     """
     times = {
-        f"{table.name}_{declared.time_column}_idx": declared.time_column
+        (table.schema, table.name): declared.time_column
         for each in metadata
         for table in each.tables.values()
         if (declared := hypertable_of(table)) is not None
     }
 
     def include_object(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
-        unknown = kind == "index" and reflected and compare_to is None and isinstance(item, Index)
-        return not unknown or [column.name for column in item.columns] != [times.get(name or "")]
+        if not (kind == "index" and reflected and compare_to is None and isinstance(item, Index)) or item.table is None:
+            return True
+        time = times.get((item.table.schema, item.table.name))
+        own = time is not None and [column.name for column in item.columns] == [time]
+        return not own or name != _index_name(item.table.name, str(time))
 
     return include_object
+
+
+def _index_name(table: str, column: str) -> str:
+    """``<table>_<column>_idx``, cut to PostgreSQL's length as PostgreSQL does it: the longer part loses bytes first."""
+    table_bytes, column_bytes = table.encode(), column.encode()
+    room = MAX_NAME_BYTES - len("__idx")
+    while len(table_bytes) + len(column_bytes) > room:
+        if len(table_bytes) > len(column_bytes):
+            table_bytes = table_bytes[:-1]
+        else:
+            column_bytes = column_bytes[:-1]
+    return "_".join((table_bytes.decode(errors="ignore"), column_bytes.decode(errors="ignore"), "idx"))
 
 
 def require(target: Target, metadata: Sequence[MetaData]) -> None:

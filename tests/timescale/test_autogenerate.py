@@ -195,6 +195,24 @@ def test_a_hypertable_made_by_hand_is_taken_as_declared_with_its_default_index(t
         assert connection.scalar(text("SELECT 1 FROM pg_indexes WHERE indexname = 'doors_timestamp_idx'")) == 1
         connection.rollback()
         assert proposed(connection, declared) == []
+        # Its name is cut at 63 bytes, in whole characters.
+        for table, column in (("d" * 60, "timestamp"), ("d" * 40, "t" * 40), ("ü" * 30, "tim\u00e9" * 5)):
+            long = MetaData()
+            Table(
+                table,
+                long,
+                Column(column, DateTime(timezone=True), nullable=False),
+                Hypertable(column, chunk_interval=days(1)),
+            )
+            connection.execute(text(f'CREATE TABLE "{table}" ("{column}" timestamptz NOT NULL)'))
+            connection.execute(text(f"SELECT create_hypertable('\"{table}\"', by_range('{column}', INTERVAL '1 day'))"))
+            connection.commit()
+            assert proposed(connection, long) == []
+            connection.execute(text(f'CREATE INDEX another ON "{table}" ("{column}")'))
+            connection.commit()
+            assert proposed(connection, long) == [("remove_index", "another")]
+            connection.execute(text("DROP INDEX another"))
+            connection.commit()
 
     on_database(timescale_url, work)
 
