@@ -16,10 +16,12 @@ from sqlalchemy.sql.elements import Label
 from sqlalchemy.sql.functions import FunctionElement
 
 from ingest.hypertables.intervals import interval, positive
-from ingest.hypertables.table import hypertable_of
+from ingest.hypertables.table import Hypertable, hypertable_of
 
 MAX_NAME_BYTES = 63
 """PostgreSQL cuts longer names, silently."""
+CHUNKS_OF_TABLE = 10
+"""How many chunks of its table one chunk of an aggregate spans, by TimescaleDB's default."""
 _AGGREGATES = "continuous_aggregates"
 
 
@@ -85,8 +87,8 @@ class ContinuousAggregate:
     asked (real-time aggregation). Averages of averages are wrong: a coarser aggregate is built from sums and counts.
     The module's docstring has an example.
 
-    Raises ValueError or TypeError, one line, for what TimescaleDB would refuse, and for a refresh window or a retention
-    that would delete what is kept.
+    Raises ValueError or TypeError, one line, for what TimescaleDB would refuse, and for a refresh window, a retention
+    or chunks that do not fit one another: see :meth:`check_periods`.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class ContinuousAggregate:
             raise ValueError(
                 f"continuous aggregate {name}: {unnamed} of its columns have no name; give them a .label()"
             )
-        self._check_periods()
+        self.check_periods()
         registered[name] = self
 
     @property
@@ -141,8 +143,20 @@ class ContinuousAggregate:
     def __repr__(self) -> str:
         return f"ContinuousAggregate({self.name!r})"
 
-    def _check_periods(self) -> None:
+    def check_periods(self) -> None:
+        """Raises ValueError, one line, where the lengths of time do not fit one another.
+
+        - The refresh window lies inside what the source's retention keeps, and inside what its own keeps: a bucket
+          whose rows are gone would be made anew from nothing, and one that is gone would be made again.
+        - It reaches over at least a whole chunk of the table. A refresh reads whole chunks, for hypertables are made
+          without an index on time; and rows that come late, but into the chunk that is being written, would never
+          show. A longer window costs little: only buckets that changed are made anew. What reads an aggregate has the
+          index on its bucket.
+        - Its own retention is longer than a chunk of the aggregate, which goes as a whole. TimescaleDB gives that ten
+          times the table's interval, however many aggregates are between.
+        """
         kept = _retention_of(self.source)
+        table = self._table
         what = f"continuous aggregate {self.name}"
         if isinstance(self.source, ContinuousAggregate):
             finer = self.source.bucket_width
@@ -151,23 +165,50 @@ class ContinuousAggregate:
                     f"{what}: bucket {interval(self.bucket_width)} is not a multiple of {interval(finer)}, the "
                     f"bucket of {self.source.name}"
                 )
+        chunk_interval = _hypertable(table).chunk_interval
         if self.refresh is not None:
-            window = self.refresh.start_offset - self.refresh.end_offset
+            start_offset = self.refresh.start_offset
+            window = start_offset - self.refresh.end_offset
             if window < 2 * self.bucket_width:
                 raise ValueError(
                     f"{what}: the refresh window of {interval(window)} is shorter than two buckets of "
                     f"{interval(self.bucket_width)}"
                 )
-            if kept is not None and self.refresh.start_offset >= kept:
+            if kept is not None and start_offset >= kept:
                 raise ValueError(
-                    f"{what}: start_offset {interval(self.refresh.start_offset)} reaches behind the retention of "
+                    f"{what}: start_offset {interval(start_offset)} reaches behind the retention of "
                     f"{_name_of(self.source)}, {interval(kept)}: refreshing would delete history"
                 )
-        if self.retention is not None and kept is not None and self.retention <= kept:
-            raise ValueError(
-                f"{what}: retention {interval(self.retention)} is not longer than that of {_name_of(self.source)}, "
-                f"{interval(kept)}"
-            )
+            if self.retention is not None and start_offset >= self.retention:
+                raise ValueError(
+                    f"{what}: start_offset {interval(start_offset)} reaches behind its own retention, "
+                    f"{interval(self.retention)}: refreshing would make again what that drops"
+                )
+            if self.source is table and start_offset < chunk_interval:
+                raise ValueError(
+                    f"{what}: start_offset {interval(start_offset)} is shorter than the chunk_interval of "
+                    f"{table.fullname}, {interval(chunk_interval)}: every refresh would read more than it makes anew"
+                )
+        if self.retention is not None:
+            if kept is not None and self.retention <= kept:
+                raise ValueError(
+                    f"{what}: retention {interval(self.retention)} is not longer than that of {_name_of(self.source)}, "
+                    f"{interval(kept)}"
+                )
+            if self.retention <= CHUNKS_OF_TABLE * chunk_interval:
+                raise ValueError(
+                    f"{what}: retention {interval(self.retention)} is not longer than its chunks of "
+                    f"{interval(CHUNKS_OF_TABLE * chunk_interval)}, {CHUNKS_OF_TABLE} times the chunk_interval of "
+                    f"{table.fullname}: rows go by whole chunks"
+                )
+
+    @property
+    def _table(self) -> Table:
+        """The hypertable under it all."""
+        source = self.source
+        while isinstance(source, ContinuousAggregate):
+            source = source.source
+        return source
 
 
 Source: TypeAlias = Table | ContinuousAggregate
@@ -238,16 +279,18 @@ def hypertable_time(source: Source) -> str:
     """The name of a source's time column: a hypertable's own, an aggregate's bucket."""
     if isinstance(source, ContinuousAggregate):
         return source.bucket_column
-    declared = hypertable_of(source)
-    assert declared is not None
-    return declared.time_column
+    return _hypertable(source).time_column
 
 
 def _retention_of(source: Source) -> timedelta | None:
-    if isinstance(source, ContinuousAggregate):
-        return source.retention
-    declared = hypertable_of(source)
-    return declared.retention if declared is not None else None
+    return source.retention if isinstance(source, ContinuousAggregate) else _hypertable(source).retention
+
+
+def _hypertable(table: Table) -> Hypertable:
+    """Of a table that is known to be declared one."""
+    declared = hypertable_of(table)
+    assert declared is not None
+    return declared
 
 
 def _name_of(source: Source) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import DateTime, PrimaryKeyConstraint, Table, UniqueConstraint, event
+from sqlalchemy import DateTime, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, event
+from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import SchemaItem
 
 from ingest.hypertables.intervals import interval, positive
@@ -81,7 +82,8 @@ class Hypertable(SchemaItem):
     """The table is a hypertable: partitioned by ``time_column`` into chunks of ``chunk_interval``.
 
     Stands beside the table's columns and is then ``hypertable_of(table)``. ``retention`` drops chunks all of whose rows
-    are older; None keeps everything. Raises ValueError or TypeError when the table is made and can't be a hypertable.
+    are older; None keeps everything. Raises ValueError or TypeError when the table is made and can't be a hypertable,
+    or when a key is added to it that a hypertable can't have.
 
     >>> from ingest.hypertables import days
     >>> Hypertable("timestamp", chunk_interval=days(7), retention=days(90)).chunk_interval
@@ -133,12 +135,7 @@ class Hypertable(SchemaItem):
             )
         if time.nullable:
             raise ValueError(f"{table.fullname}.{time.name} must be NOT NULL to be a hypertable's time column")
-        for name, columns in _unique_keys(table):
-            if self.time_column not in columns:
-                raise ValueError(
-                    f"{name} of {table.fullname} ({', '.join(columns)}) lacks {self.time_column}: every unique key of "
-                    "a hypertable contains its time column"
-                )
+        self._check_keys(table)
         if self.columnstore is not None:
             named = (*self.columnstore.segment_by, *(each.column for each in self.columnstore.ordering))
             missing = [name for name in named if name not in table.columns]
@@ -147,20 +144,59 @@ class Hypertable(SchemaItem):
             if self.time_column in self.columnstore.segment_by:
                 raise ValueError(f"columnstore of {table.fullname}: segment_by can't hold the time column")
 
+    def _check_keys(self, table: Table) -> None:
+        for name, columns in _unique_keys(table):
+            if self.time_column not in columns:
+                raise ValueError(
+                    f"{name} of {table.fullname} ({', '.join(columns)}) lacks {self.time_column}: every unique key of "
+                    "a hypertable contains its time column"
+                )
+        for child, parent in _references(table):
+            if child is not parent and hypertable_of(child) is not None and hypertable_of(parent) is not None:
+                raise ValueError(
+                    f"{child.fullname} has a foreign key to {parent.fullname}: a hypertable can't refer to another one"
+                )
+
     def _set_parent(self, parent: Any, **_: Any) -> None:
         if not isinstance(parent, Table):
             raise TypeError("a Hypertable stands among the arguments of a Table")
-        if INFO_KEY in parent.info:
-            raise ValueError(f"table {parent.fullname} is declared a hypertable twice")
-        parent.info[INFO_KEY] = self
-        # Keys may come after this in the table's arguments: looked at once it is complete.
-        event.listen(parent, "after_parent_attach", lambda table, _metadata: self.check(table))
+        # Columns and keys may come after this in the table's arguments: looked at once it is complete.
+        event.listen(parent, "after_parent_attach", lambda table, _metadata: self._declare(table))
+
+    def _declare(self, table: Table) -> None:
+        if INFO_KEY in table.info:
+            raise ValueError(f"table {table.fullname} is declared a hypertable twice")
+        table.info[INFO_KEY] = self
+        self.check(table)
+
+
+@event.listens_for(Index, "after_parent_attach")
+@event.listens_for(UniqueConstraint, "after_parent_attach")
+@event.listens_for(PrimaryKeyConstraint, "after_parent_attach")
+@event.listens_for(ForeignKeyConstraint, "after_parent_attach")
+def _check_late_key(_: Any, parent: Any) -> None:
+    """A key that comes when its table is complete is refused as it comes."""
+    declared = hypertable_of(parent) if isinstance(parent, Table) else None
+    if declared is not None:
+        declared._check_keys(parent)
 
 
 def hypertable_of(table: Table) -> Hypertable | None:
     """The table's declaration, if it has one."""
     found = table.info.get(INFO_KEY)
     return found if isinstance(found, Hypertable) else None
+
+
+def _references(table: Table) -> Iterable[tuple[Table, Table]]:
+    """From which table to which: those of its metadata that begin or end in ``table``."""
+    for child in table.metadata.tables.values():
+        for key in child.foreign_key_constraints:
+            try:
+                parent = key.referred_table
+            except NoReferenceError:  # to a table that comes later, and looks then
+                continue
+            if table in (child, parent):
+                yield child, parent
 
 
 def _unique_keys(table: Table) -> Iterable[tuple[str, list[str]]]:

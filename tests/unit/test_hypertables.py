@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
     DateTime,
+    ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -130,6 +133,31 @@ def test_grouping_by_a_label_means_the_label_not_a_column_of_the_source() -> Non
             lambda m: per(hours(1), doors(m), refresh=RefreshPolicy(hours(2), minutes(1), hours(1))),
             "shorter than two buckets of 1 hour",
         ),
+        (
+            lambda m: per(
+                hours(1),
+                doors(m, hypertable=Hypertable("timestamp", chunk_interval=hours(1))),
+                refresh=RefreshPolicy(days(30), hours(1), hours(1)),
+                retention=days(30),
+            ),
+            "start_offset 30 days reaches behind its own retention, 30 days: refreshing would make again",
+        ),
+        (
+            lambda m: per(
+                minutes(1),
+                doors(m, hypertable=Hypertable("timestamp", chunk_interval=days(7))),
+                refresh=RefreshPolicy(days(6), hours(1), hours(1)),
+            ),
+            "start_offset 6 days is shorter than the chunk_interval of doors, 7 days: every refresh would read more",
+        ),
+        (
+            lambda m: per(
+                hours(1),
+                per(minutes(1), doors(m, hypertable=Hypertable("timestamp", chunk_interval=days(7))), "finer"),
+                retention=days(70),
+            ),
+            "retention 70 days is not longer than its chunks of 70 days, 10 times the chunk_interval of doors",
+        ),
         (lambda m: per(hours(1), doors(m), retention=days(30)), "retention 30 days is not longer than that of doors"),
         (
             lambda m: per(minutes(90), per(hours(1), doors(m)), "coarser"),
@@ -145,6 +173,91 @@ def test_a_wrong_declaration_is_one_clear_line(attempt: Callable[[MetaData], Any
     with pytest.raises((ValueError, TypeError), match=error) as raised:
         attempt(MetaData())
     assert "\n" not in str(raised.value)
+
+
+def test_the_shortest_lengths_that_fit_one_another_are_taken() -> None:
+    metadata = MetaData()
+    table = doors(metadata, hypertable=Hypertable("timestamp", chunk_interval=days(3), retention=days(4)))
+    finer = per(
+        minutes(1), table, "finer", refresh=RefreshPolicy(days(3), hours(1), hours(1)), retention=days(30) + hours(1)
+    )
+    coarser = per(hours(1), finer, refresh=RefreshPolicy(hours(3), hours(1), hours(1)), retention=days(31))
+    assert aggregates_of(metadata) == (finer, coarser)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error"),
+    [
+        (lambda table: Index("one", table.c.door, unique=True), "unique index one of doors .door. lacks timestamp"),
+        (
+            lambda table: table.append_constraint(UniqueConstraint("door", name="one")),
+            "unique key one of doors .door. lacks timestamp",
+        ),
+        (lambda table: table.append_constraint(PrimaryKeyConstraint("door")), "the primary key of doors .door. lacks"),
+        (
+            lambda table: table.append_column(Column("number", Integer, unique=True)),
+            "unique key of doors .number. lacks timestamp",
+        ),
+    ],
+)
+def test_a_key_that_comes_after_its_table_is_refused_as_it_comes(attempt: Callable[[Table], Any], error: str) -> None:
+    table = doors(MetaData())
+    Index("any", table.c.door)
+    Index("fitting", table.c.door, table.c.timestamp, unique=True)
+    with pytest.raises(ValueError, match=error):
+        attempt(table)
+
+
+def test_arguments_of_a_table_come_in_any_order() -> None:
+    declared = Hypertable("timestamp", chunk_interval=days(1))
+    table = Table(
+        "doors",
+        MetaData(),
+        declared,
+        Column("door", Text, primary_key=True),
+        Column("number", Integer, index=True),
+        Column("timestamp", DateTime(timezone=True), primary_key=True),
+    )
+    assert hypertable_of(table) is declared
+
+
+def referring(metadata: MetaData, name: str, to: str, *more: Any) -> Table:
+    columns = (Column("door", Text), Column("timestamp", DateTime(timezone=True), nullable=False))
+    key = ForeignKeyConstraint(["door", "timestamp"], [f"{to}.door", f"{to}.timestamp"], name="to_doors")
+    return Table(name, metadata, *columns, key, *more)
+
+
+HOURLY = partial(Hypertable, "timestamp", chunk_interval=hours(1))
+
+
+@pytest.mark.parametrize("first", ["doors", "visits"])
+def test_a_hypertable_refers_to_no_other_hypertable_whichever_comes_first(first: str) -> None:
+    metadata = MetaData()
+    tables = {"doors": lambda: doors(metadata), "visits": lambda: referring(metadata, "visits", "doors", HOURLY())}
+    tables.pop(first)()
+    (other,) = tables.values()
+    with pytest.raises(ValueError, match="visits has a foreign key to doors: a hypertable can't refer to another one"):
+        other()
+
+
+def test_a_foreign_key_between_hypertables_is_refused_when_it_comes_after_both() -> None:
+    metadata = MetaData()
+    doors(metadata)
+    visits = doors(metadata, name="visits")
+    with pytest.raises(ValueError, match="visits has a foreign key to doors"):
+        visits.append_constraint(
+            ForeignKeyConstraint(["door", "timestamp"], ["doors.door", "doors.timestamp"], name="to_doors")
+        )
+
+
+def test_foreign_keys_that_timescaledb_takes_are_taken() -> None:
+    """Between a hypertable and an ordinary table, in both directions, and from a hypertable to itself."""
+    metadata = MetaData()
+    doors(metadata)
+    referring(metadata, "plain", "doors")
+    referring(metadata, "hourly", "plain", HOURLY())
+    own = referring(metadata, "own", "own", HOURLY())
+    assert hypertable_of(own) is not None
 
 
 def test_an_aggregate_is_grouped_by_the_bucket_of_its_sources_time() -> None:
