@@ -48,9 +48,13 @@ def without(connection: Connection, before: MetaData, after: MetaData, mode: str
 
 def proposed(connection: Connection, metadata: MetaData, mode: str = "required") -> list[tuple[str, str]]:
     """The operations and what they are about: what ``alembic check`` complains of."""
-    upgrade = compared(connection, metadata, mode).upgrade_ops
-    assert upgrade is not None
-    return [named(difference) for difference in upgrade.as_diffs()]
+    return [named(difference) for difference in differences(compared(connection, metadata, mode))]
+
+
+def differences(script: MigrationScript) -> list[Any]:
+    """What its upgrade does, as Alembic's and our operations tell it."""
+    assert script.upgrade_ops is not None
+    return list(script.upgrade_ops.as_diffs())
 
 
 def named(difference: Any) -> tuple[str, str]:
@@ -71,6 +75,15 @@ def carry_out(connection: Connection, operations: OpContainer | None, mode: str 
         names: dict[str, Any] = {"op": op, "sa": sa, "postgresql": postgresql}
         exec(compile(code, "<revision>", "exec"), names)  # noqa: S102 - what was rendered is what is tested
         names["change"]()
+
+
+def outside_transaction(connection: Connection, *statements: str) -> None:
+    """Runs what can't run in one."""
+    connection.rollback()
+    with _context(connection, MetaData(), "required").autocommit_block():
+        for each in statements:
+            connection.execute(sa.text(each.replace(":", r"\:")))
+    connection.rollback()
 
 
 def _context(connection: Connection, metadata: MetaData, mode: str) -> MigrationContext:

@@ -50,10 +50,16 @@ class Doors:
     longest: bool = False
     """Whether the finer aggregate has one more column."""
     per_hour: bool = True
+    busiest: bool = False
+    """Whether the coarser aggregate has one more column."""
     refresh: RefreshPolicy | None = REFRESH
     """Of the coarser one."""
     kept: timedelta | None = timedelta(days=365)
     """Retention of the finer one."""
+    floor: bool = False
+    """Whether the table has one more column."""
+    indexed: bool = False
+    """Whether it has one more index."""
 
 
 def metadata_of(doors: Doors) -> MetaData:
@@ -70,9 +76,11 @@ def metadata_of(doors: Doors) -> MetaData:
         Column("door", Text, nullable=False),
         Column("timestamp", DateTime(timezone=True), nullable=False),
         Column("opened", Integer, server_default="1"),
+        *([Column("floor", Integer)] if doors.floor else []),
         UniqueConstraint("door", "timestamp", name="doors_key"),
         CheckConstraint("opened >= 0", name="doors_opened_check"),
         Index("doors_opened_idx", "opened"),
+        *([Index("doors_door_opened_idx", "door", "opened")] if doors.indexed else []),
         *([hypertable] if doors.hypertable else []),
         comment="who went where",
     )
@@ -95,6 +103,7 @@ def metadata_of(doors: Doors) -> MetaData:
         retention=doors.kept,
     )
     if doors.per_hour:
+        more = [func.max(per_minute.c.events).label("busiest")] if doors.busiest else []
         ContinuousAggregate(
             "doors_per_hour",
             metadata,
@@ -102,6 +111,7 @@ def metadata_of(doors: Doors) -> MetaData:
                 time_bucket(hours(1), per_minute.c.bucket).label("bucket"),
                 per_minute.c.door,
                 func.sum(per_minute.c.events).label("events"),
+                *more,
             ).group_by("bucket", per_minute.c.door),
             refresh=doors.refresh,
         )
