@@ -242,19 +242,18 @@ read_kafka_lag() {
     fi
 }
 
-# The same from the samples that the pods wrote within the last three minutes, and how many seconds old each is. It does
-# not know who owns a partition.
+# The same from the newest sample of each partition, and how many seconds old it is. It does not know who owns a partition.
 read_sampled_lag() {
     capture sql -A -t -F ' ' <<'SQL' || return 1
 SELECT topic, partition, coalesce(current_offset::text, '-'), log_end_offset, coalesce(lag::text, '-'), '?',
     extract(epoch FROM now() - sampled_at)::integer
 FROM v_consumer_lag_now
-WHERE consumer_group = :'group' AND NOT stale
+WHERE consumer_group = :'group'
 ORDER BY topic, partition;
 SQL
     LAG_ROWS=$CAPTURED
     if [ -z "$LAG_ROWS" ]; then
-        PROBLEM="no pod of group $group has written a sample of its lag within 3 minutes"
+        PROBLEM="no pod of group $group has written a sample of its lag"
         return 1
     fi
 }

@@ -115,6 +115,17 @@ async def test_samples_from_before_the_broker_went_away_are_not_healthy(
     assert re.fullmatch(rf"{problem}, and samples of the lag are 1[23]\d s old", reason)
 
 
+def test_without_kafka_the_lag_of_partitions_that_nobody_samples_any_more_counts(
+    consumer: Consumer, programs: Programs
+) -> None:
+    sample(consumer, lag=9_000, log_end_offset=9_100, age="10 minutes")
+    sample(consumer, partition=8)
+    done = programs.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
+    assert done.code == ATTENTION, done.said
+    assert re.search(r"9000 messages behind in 2 partitions \(WARNING\), as .* sampled it at most 60\d s ago", done.out)
+    assert "9000 messages behind" in reasons(done.out)
+
+
 def test_a_kafka_that_can_not_be_asked_is_trouble_without_samples(consumer: Consumer, cluster: Programs) -> None:
     without_kafka(cluster)
     done = cluster.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
