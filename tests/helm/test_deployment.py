@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.helm.chart import (
     set_value,
     values_of,
 )
+from tests.support.tls import Authority
 
 
 def test_former_systems_values_are_the_defaults() -> None:
@@ -76,9 +78,15 @@ def test_variables_that_the_chart_gives_as_examples_are_settings_that_bound_no_b
 
 
 @pytest.mark.parametrize("name", ["default", "existing-secrets", "tls", "sasl-ssl", "plain-postgresql"])
-def test_the_service_takes_what_the_chart_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_takes_what_the_chart_gives(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority").file.read_text()
     for variable, value in environment(ci(name).consumer).items():
-        monkeypatch.setenv(variable, value if isinstance(value, str) else "from a reference")
+        text = value if isinstance(value, str) else "from a reference"
+        monkeypatch.setenv(variable, text.replace("/etc/loom", str(tmp_path)))
+        for mounted in re.findall(r"/etc/loom/([\w./-]+)", text):  # a Secret has them, in a cluster
+            file = tmp_path / mounted
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(authority)
     kafka, database, service = KafkaSettings(), DatabaseSettings(), ServiceSettings()
     assert (kafka.fetch_max_bytes, database.max_pool_size, service.shutdown_grace) == (52_428_800, 100, 20)
 
