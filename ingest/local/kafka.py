@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -137,14 +138,18 @@ class KafkaServer:
             "-XX:TieredStopAtLevel=1"),
         )  # fmt: skip
         try:
-            done = subprocess.run(  # noqa: S603 - our own command
-                command,
-                env=own_environment(),
-                capture_output=True,
-                text=True,
-                timeout=START_DEADLINE_S,
-                check=False,
-            )
+            # A Ctrl-C while a program is being started would leave one that nobody knows of. Threads hear no signals,
+            # and leaving the block waits for this one.
+            with ThreadPoolExecutor(max_workers=1) as thread:
+                done = thread.submit(
+                    subprocess.run,
+                    command,
+                    env=own_environment(),
+                    capture_output=True,
+                    text=True,
+                    timeout=START_DEADLINE_S,
+                    check=False,
+                ).result()
         except (OSError, subprocess.TimeoutExpired) as error:
             raise LocalStackError(f"Kafka: {self.directory} can't be formatted ({error})") from error
         if done.returncode != 0:
