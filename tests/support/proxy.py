@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
@@ -74,7 +74,7 @@ class Proxy:
         self.accepted = 0
         """Connections that clients have opened so far."""
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._do(self._listen())
         return self
@@ -168,10 +168,18 @@ class Proxy:
         self._tasks.add(task)
         self.accepted += 1
         try:
+            await self._pass_on(reader, writer)
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # the end of the connection, or of the proxy
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
             upstream, downstream = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()  # as if the server itself had refused
-            self._tasks.discard(task)
             return
         link = _Link(writer, downstream)
         if not self._held:
@@ -179,13 +187,9 @@ class Proxy:
         self._links.add(link)
         try:
             await asyncio.gather(self._pump_to_server(reader, link), self._pump_to_client(upstream, link))
-        except (OSError, asyncio.CancelledError):
-            pass  # the end of the connection, or of the proxy
         finally:
             self._links.discard(link)
-            self._tasks.discard(task)
-            for each in (writer, downstream):
-                each.close()
+            downstream.close()
 
     async def _pump_to_server(self, reader: asyncio.StreamReader, link: _Link) -> None:
         before = b""

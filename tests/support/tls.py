@@ -7,10 +7,8 @@ what is behind it is the server itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +19,13 @@ from cryptography.hazmat.primitives import serialization
 
 from ingest.local.kafka import KafkaServer
 from ingest.local.ports import LOOPBACK, free_port
+from tests.support.proxy import Proxy
 
 HOST = "localhost"
 """The one name that certificates of :class:`Authority` are made for: by its address, a server is somebody else."""
 USER = "loom"
 SASL_PASSWORD = "sasl/pa:ss@%w0rd"  # noqa: S105 - of a broker that lives as long as the tests
 _SSL_REQUEST = struct.pack(">ii", 8, 80877103)
-_CHUNK = 65_536
 
 
 @dataclass(frozen=True)
@@ -121,73 +119,28 @@ def _with_listeners(properties: str, ports: dict[str, int], key_store: Path, aut
     return "".join(f"{name}={value}\n" for name, value in given.items())
 
 
-class TlsFront:
-    """Answers PostgreSQL's SSLRequest on a free port, and passes on to ``host:port`` what comes through TLS. A client
-    that does not ask for TLS is turned away.
+class TlsFront(Proxy):
+    """A proxy that answers PostgreSQL's SSLRequest, and passes on what comes through TLS.
 
-    It runs in a thread of its own, so that a test may block.
+    A client that does not ask for TLS is turned away.
 
     Args:
         clients: who signs the certificates that clients have to show; without it, they need none.
     """
 
     def __init__(self, host: str, port: int, certificate: Certificate, *, clients: Authority | None = None) -> None:
-        self._target = (host, port)
+        super().__init__(host, port)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate.certificate, certificate.key)
         if clients is not None:
             self._context.load_verify_locations(clients.file)
             self._context.verify_mode = ssl.CERT_REQUIRED
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
         self.encrypted = 0
         """Connections that have come through TLS so far."""
 
-    def __enter__(self) -> TlsFront:
-        self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._accept, LOOPBACK, 0)
-
-    async def _close(self) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        # What ends the connection, on either side, or the front.
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
-                writer.write(b"S")
-                await writer.start_tls(self._context)
-                self.encrypted += 1
-                upstream, downstream = await asyncio.open_connection(*self._target)
-                try:
-                    await asyncio.gather(_pump(reader, downstream), _pump(upstream, writer))
-                finally:
-                    downstream.close()
-        writer.close()
-        self._tasks.discard(task)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(_CHUNK):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
+            writer.write(b"S")
+            await writer.start_tls(self._context)
+            self.encrypted += 1
+            await super()._pass_on(reader, writer)
