@@ -20,7 +20,8 @@ def create_hypertable(table: str, time_column: str, chunk_interval: timedelta) -
 def revert_hypertable(table: str) -> str:
     """Copies a hypertable into an ordinary table that takes its place; TimescaleDB itself has no way back.
 
-    The copy has the columns, defaults, keys, indexes, checks, comments, privileges and owner; an identity counts on.
+    The copy has the columns, defaults, keys, indexes, checks, comments, privileges, storage parameters, replica
+    identity and owner; an identity counts on.
     Triggers, row security and privileges of single columns are refused rather than lost; whatever depends on the table
     makes PostgreSQL refuse.
     """
@@ -59,8 +60,9 @@ BEGIN
         SELECT 2, pg_get_indexdef(i.indexrelid) FROM pg_index i WHERE i.indrelid = hypertable
             AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.conrelid = hypertable)
         UNION ALL
-        SELECT 3, format('GRANT %s ON %s TO %s', g.privilege_type, place,
-            CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END)
+        SELECT 3, format('GRANT %s ON %s TO %s%s', g.privilege_type, place,
+            CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+            CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
         FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = hypertable AND g.grantee <> c.relowner
         UNION ALL
         SELECT 4, format('COMMENT ON TABLE %s IS %L', place, d.description)
@@ -70,7 +72,17 @@ BEGIN
             place, attname, attname, place)
         FROM pg_attribute WHERE attrelid = hypertable AND attidentity <> '' AND NOT attisdropped
         UNION ALL
-        SELECT 6, format('ALTER TABLE %s OWNER TO %I', place, pg_get_userbyid(relowner))
+        SELECT 6, format('ALTER TABLE %s SET (%s)', place, array_to_string(reloptions, ', '))
+        FROM pg_class WHERE oid = hypertable AND reloptions IS NOT NULL
+        UNION ALL
+        SELECT 7, format('ALTER TABLE %s REPLICA IDENTITY %s', place, CASE c.relreplident
+            WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL' ELSE format('USING INDEX %I', i.relname) END)
+        FROM pg_class c
+        LEFT JOIN pg_index x ON x.indrelid = c.oid AND x.indisreplident
+        LEFT JOIN pg_class i ON i.oid = x.indexrelid
+        WHERE c.oid = hypertable AND c.relreplident <> 'd'
+        UNION ALL
+        SELECT 8, format('ALTER TABLE %s OWNER TO %I', place, pg_get_userbyid(relowner))
         FROM pg_class WHERE oid = hypertable
     ) AS each;
     EXECUTE format('CREATE TABLE %s.timescale_reverted (LIKE %s INCLUDING ALL EXCLUDING INDEXES)', schema, place);

@@ -30,6 +30,31 @@ def test_a_copy_has_the_owner_and_counts_on(empty_database_url: str) -> None:
         query(url, f"DROP ROLE {role}")
 
 
+@pytest.mark.parametrize("identity", ["NOTHING", "FULL", 'USING INDEX "Doors_key"'])
+def test_a_copy_has_the_parameters_the_replica_identity_and_the_grants(empty_database_url: str, identity: str) -> None:
+    url = empty_database_url
+    for statement in (
+        TABLE,
+        """ALTER TABLE "Doors" ALTER id SET NOT NULL, ADD CONSTRAINT "Doors_key" UNIQUE (id)""",
+        """ALTER TABLE "Doors" SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)""",
+        f"""ALTER TABLE "Doors" REPLICA IDENTITY {identity}""",
+        """GRANT SELECT, INSERT ON "Doors" TO pg_monitor WITH GRANT OPTION""",
+        """GRANT SELECT ON "Doors" TO PUBLIC""",
+    ):
+        query(url, statement)
+    seen = """
+        SELECT c.oid::bigint, reloptions::text, relreplident::text, relacl::text,
+            (SELECT relname::text FROM pg_index x JOIN pg_class i ON i.oid = indexrelid
+             WHERE indrelid = c.oid AND indisreplident)
+        FROM pg_class c WHERE relname = 'Doors'
+    """
+    [(was, *before)] = query(url, seen)
+    query(url, revert_hypertable("""'"Doors"'"""))
+    [(copy, *after)] = query(url, seen)
+    assert copy != was
+    assert after == before
+
+
 def test_privileges_of_columns_are_refused_rather_than_lost(empty_database_url: str) -> None:
     query(empty_database_url, TABLE)
     query(empty_database_url, """GRANT SELECT (at) ON "Doors" TO PUBLIC""")
