@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
 
-from ingest.errors import SettingsError
+from ingest.database import describe, sqlstate_of
+from ingest.errors import FatalError, SettingsError
 from ingest.migrate import migrating
 from ingest.settings import DatabaseSettings, SchemaSettings, load_section
 from ingest.timescale import Mode
 from ingest.timescale.adopt import Step, carry_out, plan_of, refreshes_of
+
+SOMETHING_DEPENDS_ON_IT = "2BP01"
+"""SQLSTATE of a plain view that can't be dropped, because somebody's own view reads it."""
 
 
 async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[str], object]) -> None:
@@ -33,7 +38,12 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
                 for operation in step.operations:
                     say(f"{'would ' if dry_run else ''}{operation}")
                 if not dry_run:
-                    await connection.run_sync(carry_out, step, mode)
+                    try:
+                        await connection.run_sync(carry_out, step, mode)
+                    except DBAPIError as error:
+                        if sqlstate_of(error) == SOMETHING_DEPENDS_ON_IT:
+                            raise FatalError(_of_dependents(error)) from error
+                        raise
 
         plan = await connection.run_sync(plan_of, metadata, mode)
         await take(plan.before)
@@ -43,3 +53,12 @@ async def adopt(metadata: Sequence[MetaData], *, dry_run: bool, say: Callable[[s
         await take(plan.after)
         if not (plan.before or refreshes or plan.after):
             say("everything is as declared")
+
+
+def _of_dependents(error: DBAPIError) -> str:
+    cause = error.orig.__cause__ if error.orig is not None else None
+    who = "; ".join(str(getattr(cause, "detail", None) or "").splitlines())  # names of views, no values
+    return (
+        f"{describe(error)}{': ' if who else ''}{who}. Drop it, and make it anew when adopt is done: called again, it "
+        "goes on where it was"
+    )

@@ -190,6 +190,22 @@ async def test_adopting_on_the_apache_build_makes_hypertables_and_keeps_plain_vi
         await adopt(metadata, dry_run=False, say=print)
 
 
+async def test_a_view_of_somebody_on_a_plain_aggregate_is_named_and_adopting_goes_on_without_it(
+    project: Path, timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = timescale_url
+    write_revision(project, url, "required")
+    alembic(url, "upgrade", "head", config=project, timescale="off")
+    query(url, "CREATE VIEW somebody_elses AS SELECT * FROM doors_per_hour")
+    monkeypatch.setenv("LOOM_DATABASE_URL", url)
+    metadata = [metadata_of(Doors())]
+    with pytest.raises(FatalError, match=r"view somebody_elses depends on view doors_per_hour.*called again"):
+        await adopt(metadata, dry_run=False, say=lambda _: None)
+    query(url, "DROP VIEW somebody_elses")
+    await adopt(metadata, dry_run=False, say=lambda _: None)
+    assert SILENT in alembic(url, "check", config=project, timescale="required")
+
+
 async def test_adopting_where_it_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOM_TIMESCALE", "off")
     with pytest.raises(SettingsError, match="LOOM_TIMESCALE is off"):
