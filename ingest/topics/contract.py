@@ -150,17 +150,16 @@ class JsonArray(JsonText):
     _shape = core_schema.list_schema(core_schema.any_schema())
 
 
-def _object_or_array(value: Any) -> Any:
-    if not isinstance(value, dict | list):
-        raise PydanticCustomError("json_document_type", "Input should be a JSON object or array")
-    return value
-
-
 class JsonDocument(JsonText):
     """Any JSON object or array for a ``jsonb`` column."""
 
     __slots__ = ()
-    _shape = core_schema.no_info_after_validator_function(_object_or_array, core_schema.any_schema())
+    _shape = core_schema.union_schema(
+        [core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()), core_schema.list_schema()],
+        mode="left_to_right",
+        custom_error_type="json_document_type",
+        custom_error_message="Input should be a JSON object or array",
+    )
 
 
 def _as_it_came(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
