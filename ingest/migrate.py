@@ -13,13 +13,13 @@ import asyncio
 import signal
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import (
     AsyncRetrying,
@@ -31,7 +31,7 @@ from tenacity import (
 )
 from tenacity.retry import retry_base
 
-from ingest.database import Failure, classify, create_plain_engine, describe
+from ingest.database import Failure, classify, create_plain_engine, describe, sqlstate_of
 from ingest.errors import FatalError, IngestError
 from ingest.settings import DatabaseSettings, SchemaSettings, load_section
 from ingest.timescale import capability, object_filter
@@ -44,6 +44,15 @@ LOCK_TIMEOUT = "10s"
 """A statement that waits longer for a table's lock gives up, rather than make every writer queue behind it."""
 CLIENT_CHECK_INTERVAL = "2s"
 """How often the server looks whether the client of a running statement is still there."""
+
+SHOWN_OF_A_STATEMENT = 200
+"""Characters; enough to find it in the revision."""
+STOPPED = (
+    "stopped before it was done. What had not been committed was taken back; run it again. A refresh commits what "
+    "comes before it in its revision: see docs/timescale.md, if it was one"
+)
+LOCKED = "55P03"
+"""SQLSTATE of a lock that was not to be had within ``LOCK_TIMEOUT``."""
 
 Context: TypeAlias = Any
 """``alembic.context``: a module that stands for the running ``EnvironmentContext``, without types."""
@@ -85,37 +94,70 @@ def run_migrations(context: Context, metadata: Sequence[MetaData], *, version_ta
         asyncio.run(_run(context, url, version_table, options))
     except IngestError as error:
         raise CommandError(str(error)) from error  # which Alembic's command line prints as one line
-    except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        raise CommandError(
-            "stopped before it was done; the revision at hand was taken back, those before it stay. Run it again"
-        ) from error
+    except DBAPIError as error:
+        raise CommandError(_failure(error)) from error
+    except KeyboardInterrupt as error:  # before there was an event loop to hear it
+        raise CommandError(STOPPED) from error
 
 
 @asynccontextmanager
 async def migrating(url: str, version_table: str = "alembic_version") -> AsyncIterator[AsyncConnection]:
-    """A connection on which the schema may be changed, while nobody else does. Raises FatalError."""
-    engine = create_plain_engine(url, application_name="loom-ingest-migrations")
-    try:
-        connection = await _connect(engine)
+    """A connection on which the schema may be changed, while nobody else does. SIGTERM cancels the task.
+
+    Raises FatalError; also when the task is cancelled.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    with _sigterm_cancels(task):
+        engine = create_plain_engine(url, application_name="loom-ingest-migrations")
         try:
-            # On the connection that does the work: a statement that outlives its client keeps the next upgrade out.
-            await _lock(connection, version_table)
-            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-            await _end_with_the_client(connection)
-            await connection.commit()
-            yield connection
+            connection = await _connect(engine)
+            try:
+                # On the connection that does the work: a statement that outlives its client keeps the next upgrade out.
+                await _lock(connection, version_table)
+                await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+                await _end_with_the_client(connection)
+                await connection.commit()
+                yield connection
+            finally:
+                await connection.close()
+        except (Exception, asyncio.CancelledError) as error:
+            if task.cancelling():
+                raise FatalError(STOPPED) from error
+            if isinstance(error, PendingRollbackError) and isinstance(error.__context__, DBAPIError):
+                # Leaving a block of autocommit, Alembic fails on the lost connection and hides why it was lost.
+                raise error.__context__ from None
+            raise
         finally:
-            await connection.close()
+            await engine.dispose()
+
+
+@contextmanager
+def _sigterm_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
+    """The first process of a container has no default for it, and would be killed in the middle of a statement."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
     finally:
-        await engine.dispose()
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failure(error: DBAPIError) -> str:
+    """One line about a statement of a revision that failed."""
+    statement = " ".join((error.statement or "").split())
+    if len(statement) > SHOWN_OF_A_STATEMENT:
+        statement = statement[:SHOWN_OF_A_STATEMENT] + " …"
+    hint = f"; somebody has held the lock for {LOCK_TIMEOUT}: run it again" if sqlstate_of(error) == LOCKED else ""
+    return f"database: {describe(error)}{hint}" + (f"; in: {statement}" if statement else "")
 
 
 async def _run(context: Context, url: str, version_table: str, options: dict[str, Any]) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    if threading.current_thread() is threading.main_thread():
-        # The first process of a container has no default for it, and would be killed in the middle of a statement.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with migrating(url, version_table) as connection:
         await connection.run_sync(_migrate, context, options)
         await connection.commit()

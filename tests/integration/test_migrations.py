@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from sqlalchemy import CheckConstraint, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
 from ingest.hypertables import aggregates_of
 from ingest.local.postgres import query
-from ingest.local.waiting import wait_for
 from ingest.monitoring_views import VIEWS
 from ingest.schema import SERVICE_TABLES
 from ingest.topics.columns import metadata
@@ -78,75 +72,6 @@ async def test_two_upgrades_at_once_are_one(empty_database_url: str) -> None:
 
     results = await asyncio.gather(upgrade(), upgrade(), upgrade())
     assert [code for code, _ in results] == [0, 0, 0], results
-
-
-SLOW = (
-    "CREATE FUNCTION dawdle() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(300); END'",
-    "CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION dawdle()",
-)
-AT_WORK = """
-SELECT 1 FROM pg_stat_activity WHERE application_name = 'loom-ingest-migrations' AND datname = current_database()
-"""
-
-
-@contextmanager
-def in_a_slow_statement(url: str) -> Iterator[subprocess.Popen[str]]:
-    """An upgrade that has come to a statement of five minutes."""
-    for statement in SLOW:
-        query(url, statement)
-    upgrade = subprocess.Popen(
-        [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"],
-        env={**os.environ, "LOOM_DATABASE_URL": url, "LOOM_TIMESCALE": "auto"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert wait_for(lambda: bool(query(url, f"{AT_WORK} AND wait_event = 'PgSleep'")), deadline_s=60)
-        yield upgrade
-    finally:
-        upgrade.kill()
-        upgrade.communicate()
-
-
-def test_an_upgrade_that_was_killed_is_not_in_the_way_of_the_next(empty_database_url: str) -> None:
-    url = empty_database_url
-    with in_a_slow_statement(url) as upgrade:
-        upgrade.kill()
-        # Its server would go on for five minutes, with all locks.
-        assert wait_for(lambda: not query(url, AT_WORK), deadline_s=60)
-    query(url, "DROP EVENT TRIGGER slow")
-    alembic(url, "upgrade", "head")
-
-
-def test_no_other_upgrade_begins_while_a_statement_of_one_that_was_killed_runs(empty_database_url: str) -> None:
-    url = empty_database_url
-    with in_a_slow_statement(url):
-        held: Any = query(
-            url,
-            "SELECT wait_event FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE locktype = 'advisory' AND datname = current_database()",
-        )
-    assert [tuple(row) for row in held] == [("PgSleep",)], "the session that works is to hold the lock"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_upgrade_that_is_asked_to_stop_takes_its_revision_back_and_says_so(
-    empty_database_url: str, number: signal.Signals
-) -> None:
-    url = empty_database_url
-    alembic(url, "upgrade", "+2")
-    with in_a_slow_statement(url) as upgrade:
-        before = query(url, "SELECT version_num FROM alembic_version")
-        upgrade.send_signal(number)
-        said, _ = upgrade.communicate(timeout=60)
-        assert upgrade.returncode not in (0, -number)
-    assert "stopped before it was done" in said.splitlines()[-1]
-    assert "Traceback" not in said
-    assert wait_for(lambda: not query(url, AT_WORK), deadline_s=60)
-    assert query(url, "SELECT version_num FROM alembic_version") == before
-    query(url, "DROP EVENT TRIGGER slow")
-    alembic(url, "upgrade", "head")
 
 
 def test_bad_input_gets_one_line(database_url: str) -> None:
