@@ -126,7 +126,7 @@ def classify(error: BaseException) -> Failure:
             return failure
     if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
         return Failure.TRANSIENT
-    if any(refused_certificate(link) for link in _chain(error)):
+    if _refused_certificate_of(error):
         return Failure.FATAL  # as a password would be: the server answers, and one of the two says no
     if isinstance(error, OSError | TimeoutError | sa_exc.TimeoutError):
         return Failure.TRANSIENT
@@ -172,7 +172,7 @@ def describe(error: BaseException) -> str:
     """One line for a log or a dead letter: the driver's message, without the statement, its parameters, and the
     server's DETAIL, which quotes the row."""
     *_, innermost = _chain(error)
-    if refused := refused_certificate(innermost):
+    if refused := _refused_certificate_of(error):
         return f"{refused}; see sslmode, sslrootcert, sslcert"
     message = innermost.message if isinstance(innermost, asyncpg.PostgresError) else None
     text = " ".join((message or str(innermost)).split()) or type(innermost).__name__
@@ -188,6 +188,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield original
         if original.__cause__ is not None:
             yield original.__cause__
+
+
+def _refused_certificate_of(error: BaseException) -> str | None:
+    """As :func:`refused_certificate`. By TLS 1.3 a client is refused when its side of the handshake is done: then the
+    alert is the cause of a connection that was lost."""
+    *_, innermost = _chain(error)
+    link: BaseException | None = innermost
+    while link is not None:
+        if refused := refused_certificate(link):
+            return refused
+        link = link.__cause__
+    return None
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types

@@ -170,6 +170,13 @@ def _require_certificates(parameters: Mapping[str, str]) -> None:
                     ssl.create_default_context(cafile=path)
             except OSError as error:  # ssl.SSLError is one
                 raise ValueError(f"{name}: can't use {path}: {error.strerror or error}") from None
+    certificate, key = parameters.get("sslcert"), parameters.get("sslkey")
+    if certificate and key:
+        password = parameters.get("sslpassword", "")
+        try:
+            ssl.create_default_context().load_cert_chain(certificate, key, password=lambda: password)
+        except ssl.SSLError as error:
+            raise ValueError(f"sslcert, sslkey: can't use {certificate} with {key}: {error.strerror}") from None
 
 
 class SchemaSettings(BaseSettings):

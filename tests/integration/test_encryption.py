@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from ingest.consumer import Broker, existing_topics
-from ingest.database import create_engine
+from ingest.database import Failure, classify, create_engine, describe
 from ingest.errors import FatalError
 from ingest.inquiry import inquire
 from ingest.local.postgres import query
@@ -338,7 +339,11 @@ async def test_another_hosts_certificate_is_accepted_where_no_name_is_asked_for(
 
 
 async def test_the_database_is_shown_the_clients_certificate(
-    stack: Stack, role: str, authority: tls.Authority, database_url: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    role: str,
+    authority: tls.Authority,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     client = authority.sign("client")
@@ -355,3 +360,28 @@ async def test_the_database_is_shown_the_clients_certificate(
                 assert await connection.scalar(text("SELECT current_user")) == ROLE
         finally:
             await engine.dispose()
+
+
+async def fatal_in_the_end(url: str) -> str:
+    """What is said of a connection that no retry cures. The alert that tells it can lose a race with the reset of the
+    connection; then it is tried again, as after any reset."""
+    engine = create_engine(DatabaseSettings(url=url), application_name="loom-ingest-kafka-test")
+    try:
+        for _ in range(50):
+            with pytest.raises((OSError, DBAPIError)) as raised:
+                await engine.connect()
+            if classify(raised.value) is Failure.FATAL:
+                return describe(raised.value)
+        raise AssertionError(f"it would be waited for: {describe(raised.value)}")
+    finally:
+        await engine.dispose()
+
+
+async def test_a_database_that_refuses_the_clients_certificate_is_not_waited_for(
+    authority: tls.Authority, other_authority: tls.Authority
+) -> None:
+    stranger = other_authority.sign("client")
+    with tls.refusing_front(authority.sign(tls.HOST), authority) as port:
+        url = f"postgresql://u@{tls.HOST}:{port}/d?sslmode=verify-full&sslrootcert={authority.file}"
+        for refused in (url, f"{url}&sslcert={stranger.certificate}&sslkey={stranger.key}"):
+            assert "the server refuses the client's certificate" in await fatal_in_the_end(refused)

@@ -7,12 +7,14 @@ what is behind it is the server itself.
 from __future__ import annotations
 
 import asyncio
+import socketserver
 import ssl
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -144,3 +146,31 @@ class TlsFront(Proxy):
             await writer.start_tls(self._context)
             self.encrypted += 1
             await super()._pass_on(reader, writer)
+
+
+@contextmanager
+def refusing_front(certificate: Certificate, clients: Authority) -> Iterator[int]:
+    """The port of a server that gets as far as the handshake, for clients whose certificate it does not take.
+
+    It shakes hands on a blocking socket, as PostgreSQL does: then OpenSSL tells the client why it is refused. asyncio
+    closes the connection and says nothing.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(clients.file))
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    class Refusal(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(len(_SSL_REQUEST)) == _SSL_REQUEST:
+                self.request.sendall(b"S")
+                with suppress(OSError):
+                    context.wrap_socket(self.request, server_side=True).close()
+
+    with socketserver.TCPServer((LOOPBACK, 0), Refusal) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()

@@ -75,6 +75,13 @@ def refused_by_us() -> ssl.SSLCertVerificationError:
     return error
 
 
+def lost_because_of(error: BaseException) -> asyncpg.PostgresConnectionError:
+    """A connection that ended while the server's first answer was waited for, as asyncpg raises it."""
+    lost = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    lost.__cause__ = error
+    return lost
+
+
 def wrapped(error: BaseException, *, invalidated: bool = False) -> BaseException:
     """The same as SQLAlchemy raises it: its adapter translates, its engine wraps."""
     dialect: Any = PGDialect_asyncpg
@@ -182,6 +189,8 @@ def test_what_nobody_foresaw_stops_the_lane_only(error: BaseException) -> None:
         (refused_by_us(), F),
         (of_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), F),
         (of_tls("TLSV1_ALERT_UNKNOWN_CA"), F),
+        (wrapped(lost_because_of(of_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"))), F),
+        (wrapped(lost_because_of(ConnectionResetError())), T),
     ],
 )
 def test_errors_of_this_project_and_refused_access_mean_what_they_say(error: Exception, failure: Failure) -> None:

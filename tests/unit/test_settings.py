@@ -22,6 +22,7 @@ from ingest.settings import (
     unknown_variables,
     variable_of,
 )
+from tests.support.tls import Authority
 
 REQUIRED = {"LOOM_KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092", "LOOM_DATABASE_URL": "postgresql://u:hunter2@h/db"}
 DEFAULTS: dict[str, Any] = {
@@ -235,6 +236,19 @@ def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path, monkeypatch
     path.write_text("no certificate")
     monkeypatch.setenv("LOOM_DATABASE_URL", f"postgresql://u@h/db?sslmode=verify-full&sslrootcert={path}")
     assert f"sslrootcert: can't use {path}: " in refusal()
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path, "ca")
+    ours, other = authority.sign("ours"), authority.sign("other")
+    url = f"postgresql://u:hunter2@h/db?sslmode=verify-full&sslcert={ours.certificate}&sslkey="
+    for key in (other.key, ours.certificate):
+        monkeypatch.setenv("LOOM_DATABASE_URL", f"{url}{key}")
+        text = refusal()
+        assert f"LOOM_DATABASE_URL sslcert, sslkey: can't use {ours.certificate} with {key}: " in text
+        assert "hunter2" not in text
+    monkeypatch.setenv("LOOM_DATABASE_URL", f"{url}{ours.key}")
+    load_settings()
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer"])
