@@ -122,10 +122,15 @@ async def inquire(settings: KafkaSettings) -> AsyncIterator[Inquiry]:
     client_id = "loom-ingest-command"
     async with AsyncExitStack() as stack:
         options = settings.client_options()
-        async with _answer("the connection"), reaching(options):
-            admin = AIOKafkaAdminClient(**options, client_id=client_id)
-            stack.push_async_callback(admin.close)
-            await admin.start()
+        admin = AIOKafkaAdminClient(**options, client_id=client_id)
+        stack.push_async_callback(admin.close)
+        with asking_broker():
+            # The brokers are asked why when the time is over, too.
+            async with reaching(options, admin._client), asyncio.timeout(ASK_BROKER_S):
+                await admin.start()
+                # By the addresses that the brokers give of themselves, which need not be those of the settings.
+                await admin.list_topics()
+        async with _answer("the connection"):
             consumer = AIOKafkaConsumer(
                 **options,
                 client_id=client_id,

@@ -262,13 +262,18 @@ async def test_each_reason_is_told_apart(
         _assert_clean(str(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("wrong password", r"localhost:\d+: it refuses the login: Authentication failed"),
+        ("elsewhere", r"127\.0\.0\.1:\d+: the server's certificate is refused: IP address mismatch"),
+    ],
+)
 async def test_commands_that_ask_the_broker_for_more_say_it_too(
-    ways: Mapping[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    ways: Mapping[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, way: str, said: str
 ) -> None:
-    with pytest.raises(
-        FatalError, match=r"^broker: localhost:\d+: it refuses the login: Authentication failed"
-    ) as caught:
-        async with inquire(_settings(ways["wrong password"], monkeypatch)):
+    with pytest.raises(FatalError, match=f"^broker: {said}") as caught:
+        async with inquire(_settings(ways[way], monkeypatch)):
             raise AssertionError("let in")
     _assert_clean(str(caught.value))
 
