@@ -21,9 +21,8 @@ def revert_hypertable(table: str) -> str:
     """Copies a hypertable into an ordinary table that takes its place; TimescaleDB itself has no way back.
 
     The copy has the columns, defaults, keys, indexes, checks, comments, privileges, storage parameters, replica
-    identity and owner; an identity counts on.
-    Triggers, row security and privileges of single columns are refused rather than lost; whatever depends on the table
-    makes PostgreSQL refuse.
+    identity and owner; an identity or a serial counts on. Triggers, row security, privileges of single columns and a
+    publication are refused rather than lost; whatever else depends on the table makes PostgreSQL refuse.
     """
     return f"""
 DO $revert$
@@ -42,6 +41,14 @@ DECLARE
         SELECT string_agg(format('%I', attname), ', ' ORDER BY attnum)
         FROM pg_attribute WHERE attrelid = hypertable AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     );
+    serials CONSTANT jsonb := (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('sequence', s.oid::regclass::text, 'name', a.attname)), '[]')
+        FROM pg_depend d
+        JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND d.refobjid = hypertable AND d.deptype = 'a'
+    );
     following text[];
     statement text;
 BEGIN
@@ -49,8 +56,10 @@ BEGIN
     IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = hypertable AND NOT tgisinternal AND tgname NOT LIKE 'ts\\_%')
         OR (SELECT relrowsecurity FROM pg_class WHERE oid = hypertable)
         OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = hypertable AND attacl IS NOT NULL)
+        OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = hypertable)
     THEN
-        RAISE EXCEPTION '% has triggers, row security or privileges of columns, which a copy would lose', place;
+        RAISE EXCEPTION '% has triggers, row security, privileges of columns or a publication, which a copy would lose',
+            place;
     END IF;
     SELECT array_agg(each.statement ORDER BY each.step, each.statement) INTO following FROM (
         SELECT 1 AS step, format('ALTER TABLE %s ADD CONSTRAINT %I %s', place, conname, pg_get_constraintdef(oid))
@@ -66,7 +75,17 @@ BEGIN
         FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = hypertable AND g.grantee <> c.relowner
         UNION ALL
         SELECT 4, format('COMMENT ON TABLE %s IS %L', place, d.description)
-        FROM pg_description d WHERE d.objoid = hypertable AND d.objsubid = 0
+        FROM pg_description d
+        WHERE d.classoid = 'pg_class'::regclass AND d.objoid = hypertable AND d.objsubid = 0
+        UNION ALL
+        SELECT 4, format('COMMENT ON CONSTRAINT %I ON %s IS %L', c.conname, place, d.description)
+        FROM pg_constraint c JOIN pg_description d ON d.classoid = 'pg_constraint'::regclass AND d.objoid = c.oid
+        WHERE c.conrelid = hypertable AND c.contype IN ('p', 'u', 'x', 'f')
+        UNION ALL
+        SELECT 4, format('COMMENT ON INDEX %s.%I IS %L', schema, c.relname, d.description)
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid
+        WHERE i.indrelid = hypertable
         UNION ALL
         SELECT 5, format('SELECT setval(pg_get_serial_sequence(%L, %L), max(%I)) FROM %s',
             place, attname, attname, place)
@@ -75,19 +94,29 @@ BEGIN
         SELECT 6, format('ALTER TABLE %s SET (%s)', place, array_to_string(reloptions, ', '))
         FROM pg_class WHERE oid = hypertable AND reloptions IS NOT NULL
         UNION ALL
+        SELECT 6, format('ALTER TABLE %s SET (toast.%s)', place, array_to_string(t.reloptions, ', toast.'))
+        FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid
+        WHERE c.oid = hypertable AND t.reloptions IS NOT NULL
+        UNION ALL
         SELECT 7, format('ALTER TABLE %s REPLICA IDENTITY %s', place, CASE c.relreplident
             WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL' ELSE format('USING INDEX %I', i.relname) END)
         FROM pg_class c
         LEFT JOIN pg_index x ON x.indrelid = c.oid AND x.indisreplident
         LEFT JOIN pg_class i ON i.oid = x.indexrelid
-        WHERE c.oid = hypertable AND c.relreplident <> 'd'
+        WHERE c.oid = hypertable AND c.relreplident <> 'd' AND (c.relreplident <> 'i' OR i.relname IS NOT NULL)
         UNION ALL
         SELECT 8, format('ALTER TABLE %s OWNER TO %I', place, pg_get_userbyid(relowner))
         FROM pg_class WHERE oid = hypertable
+        UNION ALL
+        SELECT 9, format('ALTER SEQUENCE %s OWNED BY %s.%I', each.sequence, place, each.name)
+        FROM jsonb_to_recordset(serials) AS each (sequence text, name text)
     ) AS each;
     EXECUTE format('CREATE TABLE %s.timescale_reverted (LIKE %s INCLUDING ALL EXCLUDING INDEXES)', schema, place);
     EXECUTE format('INSERT INTO %s.timescale_reverted (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s',
         schema, columns, columns, place);
+    FOR statement IN SELECT value ->> 'sequence' FROM jsonb_array_elements(serials) LOOP
+        EXECUTE format('ALTER SEQUENCE %s OWNED BY NONE', statement);  -- or it would go with the table
+    END LOOP;
     EXECUTE format('DROP TABLE %s', place);
     EXECUTE format('ALTER TABLE %s.timescale_reverted RENAME TO %s', schema, called);
     FOREACH statement IN ARRAY coalesce(following, '{{}}') LOOP
