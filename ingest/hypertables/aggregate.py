@@ -177,7 +177,7 @@ class ContinuousAggregate:
             if kept is not None and start_offset >= kept:
                 raise ValueError(
                     f"{what}: start_offset {interval(start_offset)} reaches behind the retention of "
-                    f"{_name_of(self.source)}, {interval(kept)}: refreshing would delete history"
+                    f"{self.source.fullname}, {interval(kept)}: refreshing would delete history"
                 )
             if self.retention is not None and start_offset >= self.retention:
                 raise ValueError(
@@ -192,7 +192,7 @@ class ContinuousAggregate:
         if self.retention is not None:
             if kept is not None and self.retention <= kept:
                 raise ValueError(
-                    f"{what}: retention {interval(self.retention)} is not longer than that of {_name_of(self.source)}, "
+                    f"{what}: retention {interval(self.retention)} is not longer than that of {self.source.fullname}, "
                     f"{interval(kept)}"
                 )
             if self.retention <= CHUNKS_OF_TABLE * chunk_interval:
@@ -230,7 +230,7 @@ def _source_of(aggregate: ContinuousAggregate) -> Source:
             elif isinstance(part, TableClause) and part in known:
                 found.append(known[part])
     if len(found) != 1:
-        names = ", ".join(_name_of(each) for each in found) or "none"
+        names = ", ".join(each.fullname for each in found) or "none"
         raise ValueError(
             f"continuous aggregate {aggregate.name} reads exactly one hypertable or continuous aggregate of its "
             f"metadata, not {names}"
@@ -251,7 +251,7 @@ def _bucket_of(aggregate: ContinuousAggregate) -> tuple[Label[Any], TimeBucket]:
     source = aggregate.source
     expected = source.c[hypertable_time(source)]
     if bucket.column is not expected:
-        raise ValueError(f"{what}: its bucket is of {bucket.column}, not of {expected}, the time of {_name_of(source)}")
+        raise ValueError(f"{what}: its bucket is of {bucket.column}, not of {expected}, the time of {source.fullname}")
     if bucket not in group_by_of(aggregate.query):
         raise ValueError(f"{what} is not grouped by its bucket {label.name!r}")
     return label, bucket
@@ -291,7 +291,3 @@ def _hypertable(table: Table) -> Hypertable:
     declared = hypertable_of(table)
     assert declared is not None
     return declared
-
-
-def _name_of(source: Source) -> str:
-    return source.fullname

@@ -16,7 +16,8 @@ from ingest.hypertables.intervals import interval, positive
 
 INFO_KEY = "hypertable"
 """Where a table's ``info`` has its declaration."""
-_ORDER = re.compile(r"(\w+)(?: (ASC|DESC))?(?: (NULLS FIRST|NULLS LAST))?", re.IGNORECASE)
+_NAME = re.compile(r"\w+")
+_ORDER = re.compile(rf"({_NAME.pattern})(?: (ASC|DESC))?(?: (NULLS FIRST|NULLS LAST))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class OrderBy:
     column: str
     descending: bool
     nulls_first: bool
+
+    @staticmethod
+    def can_name(column: str) -> bool:
+        """Whether an order can be written that names the column: of letters, digits and underscores.
+
+        >>> OrderBy.can_name("timestamp"), OrderBy.can_name("event time")
+        (True, False)
+        """
+        return _NAME.fullmatch(column) is not None
 
     @classmethod
     def parse(cls, text: str) -> OrderBy:

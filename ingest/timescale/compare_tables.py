@@ -33,7 +33,7 @@ def compare_table(
     declared = hypertable_of(table)
     relation: Relation = {"name": table.name, "schema": table.schema}
     if declared is not None:
-        declared.check(table)  # an index may have come after the table was made
+        declared.check(table)  # a column appended to the primary key tells nobody that it came
     wanted = _state(declared) if declared is not None else None
     found = TableChanges()
     if wanted is not None and is_new:
@@ -159,7 +159,8 @@ def _named(columnstore: LiveColumnstore) -> set[str]:
 def _same_settings(wanted: LiveColumnstore, live: LiveColumnstore, time_column: str) -> bool:
     if wanted.segment_by != live.segment_by:
         return False
-    return live.order_by in (wanted.order_by, _order(wanted, time_column))
+    there = live.order_by if OrderBy.can_name(time_column) else _order(live, time_column)
+    return there in (wanted.order_by, _order(wanted, time_column))
 
 
 def _settings(columnstore: LiveColumnstore, time_column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -169,11 +170,15 @@ def _settings(columnstore: LiveColumnstore, time_column: str) -> tuple[tuple[str
 def _order(columnstore: LiveColumnstore, time_column: str) -> tuple[str, ...]:
     """With what TimescaleDB adds where it does not name the time column: the newest first.
 
-    Spelled out, for an order that is not given leaves in place the one that was there; unless no order_by can name it.
+    Spelled out, for an order that is not given leaves in place the one that was there. What no order_by can name is
+    left to TimescaleDB.
     """
-    if time_column in _named(columnstore) or not time_column.isidentifier():
+    newest_first = f"{time_column} DESC"
+    if not OrderBy.can_name(time_column):
+        return tuple(each for each in columnstore.order_by if each != newest_first)
+    if time_column in _named(columnstore):
         return columnstore.order_by
-    return (*columnstore.order_by, f"{time_column} DESC")
+    return (*columnstore.order_by, newest_first)
 
 
 def _revert(relation: Relation, live: LiveHypertable) -> Iterator[ops.TimescaleOperation]:

@@ -143,7 +143,7 @@ def _invoke(operations: Operations, operation: TimescaleOperation) -> None:
 
 @Operations.implementation_for(Nothing)
 def _do_nothing(operations: Operations, operation: Nothing) -> None:
-    """The table or aggregate that it belongs to takes it along."""
+    """Nothing: the table or aggregate that it belongs to takes it along, or it is for the downgrade alone."""
 
 
 def _execute(operations: Operations, sql: str) -> None:

@@ -20,15 +20,15 @@ from ingest.hypertables import Columnstore, ContinuousAggregate, Hypertable, Ref
 from tests.support.declared import carry_out, compared, on_database, proposed
 
 
-def floors(columnstore: Columnstore | None, *columns: str) -> MetaData:
+def floors(columnstore: Columnstore | None, *columns: str, time: str = "timestamp") -> MetaData:
     """A table with columns that a columnstore may name."""
     metadata = MetaData()
     Table(
         "floors",
         metadata,
-        Column("timestamp", DateTime(timezone=True), nullable=False),
+        Column(time, DateTime(timezone=True), nullable=False),
         *(Column(name, Integer) for name in columns),
-        Hypertable("timestamp", chunk_interval=days(1), columnstore=columnstore),
+        Hypertable(time, chunk_interval=days(1), columnstore=columnstore),
     )
     return metadata
 
@@ -95,6 +95,25 @@ def test_columns_and_the_columnstore_that_names_them_change_together(timescale_u
             ),
         ):
             there_and_back(connection, before, floors(columnstore, *columns), expected)
+
+    on_database(timescale_url, work)
+
+
+def test_a_time_column_of_any_name_is_ordered_by_as_timescaledb_does(timescale_url: str) -> None:
+    def work(connection: Connection) -> None:
+        for time in ("event time", "2time", "Zeit"):
+            without_order = floors(Columnstore(days(7), ("floor",)), "floor", "room", time=time)
+            ordered = floors(Columnstore(days(7), ("floor",), ("room",)), "floor", "room", time=time)
+            made = compared(connection, ordered)
+            carry_out(connection, made.upgrade_ops)
+            assert proposed(connection, ordered) == []
+            other = floors(Columnstore(days(7), (), ("room", "floor desc")), "floor", "room", time=time)
+            there_and_back(connection, ordered, other, ["enable_columnstore"])
+            carry_out(connection, made.downgrade_ops)
+            made = compared(connection, without_order)
+            carry_out(connection, made.upgrade_ops)
+            assert proposed(connection, without_order) == []
+            carry_out(connection, made.downgrade_ops)
 
     on_database(timescale_url, work)
 
