@@ -22,6 +22,7 @@ from ingest.timescale import catalog, query
 from ingest.timescale import operations as ops
 from ingest.timescale.autogenerate import require
 from ingest.timescale.capability import OPTION, Mode, Target
+from ingest.timescale.catalog import LiveAggregate
 from ingest.timescale.compare import Scope, changes
 
 RUNS_AT_ONCE = (ops.AddRetentionPolicy, ops.AddContinuousAggregatePolicy)
@@ -62,6 +63,7 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData], mode: Mode) ->
     ]
     # Of views that stay plain there is nothing to refresh.
     policies = [each for each in every if isinstance(each, RUNS_AT_ONCE) and target.capability.community]
+    _insist_on_numbers_that_stay(connection, every)
     done = [each for each in every if not isinstance(each, RUNS_AT_ONCE)]
     tables: dict[tuple[str | None, str], list[ops.TimescaleOperation]] = {}
     for each in done:
@@ -76,7 +78,7 @@ def plan_of(connection: Connection, metadata: Sequence[MetaData], mode: Mode) ->
 
 
 def refreshes_of(connection: Connection, metadata: Sequence[MetaData], planned: Sequence[Step] = ()) -> list[Step]:
-    """Declared continuous aggregates that have nothing materialized of the rows of their table, from raw to coarse.
+    """Declared continuous aggregates that have nothing materialized of what they read, from raw to coarse.
 
     Those that ``planned`` steps would create count as made, and empty.
     """
@@ -86,26 +88,31 @@ def refreshes_of(connection: Connection, metadata: Sequence[MetaData], planned: 
         for each in step.operations
         if isinstance(each, ops.CreateContinuousAggregate)
     }
-    live = {} if catalog.extension_version(connection) is None else catalog.read_aggregates(connection)
+    live = _continuous(connection)
 
-    def empty(each: ContinuousAggregate) -> bool:
-        found = live.get(catalog.key_of(connection, each.schema, each.name))
-        return (each.schema, each.name) in made or (found is not None and found.empty)
+    def found(each: ContinuousAggregate) -> LiveAggregate | None:
+        return live.get(catalog.key_of(connection, each.schema, each.name))
+
+    def is_empty(each: ContinuousAggregate) -> bool:
+        there = found(each)
+        return (each.schema, each.name) in made or (there is not None and there.empty)
+
+    def has_something(source: Source) -> bool:
+        """Whether there is a row to be read. An aggregate may have numbers of rows that retention has taken."""
+        while isinstance(source, ContinuousAggregate):
+            there = found(source)
+            if there is not None and not is_empty(source):
+                return True
+            source = source.source  # without numbers of its own, it would be computed whole, to find one row
+        table = query.quoted(source.schema, source.name)
+        return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")))  # noqa: S608 - a quoted name
 
     return [
         Step((ops.RefreshContinuousAggregate(name=each.name, schema=each.schema),))
         for one in metadata
         for each in aggregates_of(one)
-        if empty(each) and _has_rows(connection, each)
+        if is_empty(each) and has_something(each.source)
     ]
-
-
-def _has_rows(connection: Connection, aggregate: ContinuousAggregate) -> bool:
-    source: Source = aggregate.source
-    while isinstance(source, ContinuousAggregate):  # as a plain view it would be computed whole, to find one row
-        source = source.source
-    table = query.quoted(source.schema, source.name)
-    return bool(connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")))  # noqa: S608 - a quoted name
 
 
 def carry_out(connection: Connection, step: Step, mode: Mode) -> None:
@@ -121,6 +128,23 @@ def _insist_on_hypertables(target: Target) -> None:
     """Raises FatalError: in mode ``auto`` the operations would leave out what there is to adopt, and go on."""
     if target.mode is Mode.AUTO and not target.capability.hypertables:
         raise FatalError(f"there can't be hypertables: {target.capability.lack}")
+
+
+def _insist_on_numbers_that_stay(connection: Connection, operations: Sequence[ops.TimescaleOperation]) -> None:
+    """Raises FatalError: a continuous aggregate would go, with all it keeps. That is to be read in a revision first."""
+    live = _continuous(connection)
+    for each in operations:
+        if not isinstance(each, ops.DropContinuousAggregate):
+            continue
+        if catalog.key_of(connection, each.schema, each.name) in live:
+            raise FatalError(
+                f"{each.name} is a continuous aggregate already, and another one than is declared. It would be "
+                "dropped, with its numbers: see alembic check, and let a revision do that first"
+            )
+
+
+def _continuous(connection: Connection) -> dict[catalog.Key, LiveAggregate]:
+    return {} if catalog.extension_version(connection) is None else catalog.read_aggregates(connection)
 
 
 def _context(connection: Connection, mode: Mode) -> MigrationContext:

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
+from ingest.errors import FatalError
 from ingest.hypertables import ContinuousAggregate, hypertable_of, hypertable_time
 from ingest.timescale import catalog, query
 from ingest.timescale import operations as ops
@@ -54,17 +55,20 @@ class Aggregates:
 
     @cached_property
     def _gone(self) -> list[Key]:
-        """Those to be dropped, from coarse to fine."""
+        """Those to be dropped, from coarse to fine. Raises FatalError for one that would take somebody else's along."""
         gone: list[Key] = []
         for key, live in self.live.items():
             if self._left_alone(live):
                 continue
-            undeclared = (
-                key not in self.declared
-                and (self._root_of(live) in self.tables or self._root_of(live) in self.dropped)
-                and self.included(key[1], key[0])
-            )
-            if key in self._fresh or undeclared or live.source in gone:
+            undeclared = key not in self.declared
+            included = self.included(key[1], key[0])
+            ours = self._root_of(live) in self.tables or self._root_of(live) in self.dropped
+            if undeclared and not included and live.source in gone:
+                raise FatalError(
+                    f"{key[1]} reads {live.source[1]}, which is to be dropped, perhaps to be made anew. It is not "
+                    "declared: drop it, and make it again afterwards"
+                )
+            if key in self._fresh or (undeclared and included and ours) or live.source in gone:
                 gone.append(key)
         return gone[::-1]
 

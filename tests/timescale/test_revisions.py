@@ -206,6 +206,54 @@ async def test_a_view_of_somebody_on_a_plain_aggregate_is_named_and_adopting_goe
     assert SILENT in alembic(url, "check", config=project, timescale="required")
 
 
+async def test_a_coarser_aggregate_gets_what_a_finer_one_still_knows(
+    project: Path, timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where retention has taken the rows."""
+    url = timescale_url
+    write_revision(project, url, "required")
+    alembic(url, "upgrade", "head", config=project, timescale="required")
+    for statement in (
+        ROWS,
+        "CALL refresh_continuous_aggregate('doors_per_minute', NULL, NULL)",
+        "DROP MATERIALIZED VIEW doors_per_hour",
+        "SELECT drop_chunks('doors', now() + INTERVAL '9 days')",
+    ):
+        query(url, statement)
+    monkeypatch.setenv("LOOM_DATABASE_URL", url)
+    said: list[str] = []
+    await adopt([metadata_of(Doors())], dry_run=False, say=said.append)
+    assert [line.split(":")[0] for line in said] == [
+        "create_continuous_aggregate doors_per_hour",
+        "refresh_continuous_aggregate doors_per_hour",
+        "add_continuous_aggregate_policy doors_per_hour",
+    ]
+    query(url, "ALTER MATERIALIZED VIEW doors_per_hour SET (timescaledb.materialized_only = true)")
+    assert query(url, "SELECT sum(events)::int FROM doors_per_hour") == [(1000,)]
+
+
+async def test_no_continuous_aggregate_with_its_numbers_is_dropped_by_adopting(
+    project: Path, timescale_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = timescale_url
+    write_revision(project, url, "required")
+    alembic(url, "upgrade", "head", config=project, timescale="required")
+    monkeypatch.setenv("LOOM_DATABASE_URL", url)
+    changed = [metadata_of(Doors(longest=True))]
+    there = "SELECT view_name::text FROM timescaledb_information.continuous_aggregates ORDER BY 1"
+    before = query(url, there)
+    with pytest.raises(FatalError, match="doors_per_hour is a continuous aggregate already, and another one than"):
+        await adopt(changed, dry_run=False, say=print)
+    query(
+        url,
+        "CREATE MATERIALIZED VIEW mine WITH (timescaledb.continuous) AS SELECT time_bucket('1 day', bucket) AS day, "
+        "sum(events) AS events FROM doors_per_minute GROUP BY 1 WITH NO DATA",
+    )
+    with pytest.raises(FatalError, match=r"mine reads doors_per_minute, which is to be dropped.*drop it, and make it"):
+        await adopt(changed, dry_run=False, say=print)
+    assert query(url, there) == sorted([*before, ("mine",)])
+
+
 async def test_adopting_where_it_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOM_TIMESCALE", "off")
     with pytest.raises(SettingsError, match="LOOM_TIMESCALE is off"):
