@@ -19,7 +19,9 @@ Change: TypeAlias = Callable[[Doors, Draw], tuple[Doors, Doors]]
 chunk_intervals = st.sampled_from([days(1), hours(12), hours(36), days(2)])
 afters = st.just(days(7)) | st.none() | st.integers(1, 9).map(days)
 segments = st.sampled_from([("door",), ()])
-orders = st.sampled_from([("timestamp desc",), ("timestamp", "opened desc nulls last"), ("opened", "timestamp"), ()])
+orders = st.sampled_from(
+    [("timestamp desc",), ("timestamp", "opened desc nulls last"), ("opened", "timestamp"), ("opened",), ()]
+)
 columnstores = st.builds(Columnstore, afters, segments, orders)
 retentions = st.just(days(30)) | st.none() | st.integers(25, 90).map(days)
 start_offsets = st.just(days(3)) | st.integers(2, 9).map(days)
@@ -51,7 +53,8 @@ def of(name: str, strategy: Strategy, *, default: Any = None) -> Change:
     """Changes one field; with ``default``, where it is declared at all: that is put where it isn't."""
 
     def change(doors: Doors, draw: Draw) -> tuple[Doors, Doors]:
-        before = replace(doors, **{name: getattr(doors, name) or default})
+        was = getattr(doors, name)
+        before = replace(doors, **{name: default if was is None else was})
         return before, replace(before, **{name: draw(other(strategy, getattr(before, name)))})
 
     return change

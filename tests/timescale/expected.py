@@ -178,4 +178,6 @@ def _settings(doors: Doors) -> dict[str, Any]:
     if doors.columnstore is None:
         return {}
     order_by = tuple(str(each) for each in doors.columnstore.ordering)
-    return {"segment_by": doors.columnstore.segment_by, "order_by": order_by or ("timestamp DESC",)}
+    if not any(each.startswith("timestamp") for each in order_by):
+        order_by += ("timestamp DESC",)  # which TimescaleDB adds
+    return {"segment_by": doors.columnstore.segment_by, "order_by": order_by}

@@ -7,6 +7,7 @@ is tested.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -20,10 +21,9 @@ from tests.timescale.doors import VIEWS, Doors, metadata_of
 from tests.timescale.expected import expected, told
 from tests.timescale.snapshot import snapshot
 
-EXAMPLES = 1
+EXAMPLES = int(os.environ.get("LOOM_TEST_EXAMPLES", "1"))
 """Of each change. Each takes up to two seconds, on a machine that does nothing else."""
-SEED = 20261127
-"""Another one draws other declarations."""
+SEED = int(os.environ.get("LOOM_TEST_SEED", "20261127"))
 AGES = ("20 days", "19 days", "9 days", "3 days", "1 day", "2 hours")
 """Of the rows."""
 NEXT_RUNS = """
