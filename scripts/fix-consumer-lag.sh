@@ -38,13 +38,14 @@
 #   130  stopped by Ctrl-C; the last lines say how it stands, and how to go back
 set -euo pipefail
 
+root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/lib/consumer.sh
-. "$(dirname "$0")/lib/consumer.sh"
+. "$root/scripts/lib/consumer.sh"
 # shellcheck source=scripts/lib/migration.sh
-. "$(dirname "$0")/lib/migration.sh"
-cd "$(dirname "$0")/.."
+. "$root/scripts/lib/migration.sh"
 
-CHART=helm/kafka-to-db-consumer
+CHART=$root/helm/kafka-to-db-consumer
+CHART=${CHART#"$PWD/"} # for people; paths in options and KUBECONFIG are the caller's, too
 LEAST_PODS=3
 HELM_TIMEOUT=35m    # the migration's Job may take 30 minutes
 ROLLOUT_TIMEOUT=660s # longer than the Deployment's own deadline, which says more when it passes
@@ -147,7 +148,8 @@ plan_pods() {
     chart_values=$CAPTURED
     release_values=''
     if [ -n "$revision" ]; then
-        capture limited "${HELM[@]}" get values "$RELEASE" -o yaml || refuse "the release's values: $PROBLEM"
+        # Of the revision that runs: helm merges its values, and not those of a newer one that failed.
+        capture limited "${HELM[@]}" get values "$RELEASE" ${deployed:+--revision "$deployed"} -o yaml || refuse "the release's values: $PROBLEM"
         release_values=$CAPTURED
     fi
     if [ "$(setting keda enabled)" = true ]; then
@@ -184,9 +186,9 @@ plan_pods() {
 
 name_image() {
     local commit version
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
-    commit=$(git rev-parse --short=12 HEAD 2>"$scratch/stderr") || commit=''
-    if [ -z "$commit" ] || [ -n "$(git status --porcelain)" ]; then
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
+    commit=$(git -C "$root" rev-parse --short=12 HEAD 2>"$scratch/stderr") || commit=''
+    if [ -z "$commit" ] || [ -n "$(git -C "$root" status --porcelain)" ]; then
         commit=${commit:+$commit-}changed-$(date -u +%Y%m%d%H%M%S) # this state has no other name
     fi
     REGISTRY=${REGISTRY:-} IMAGE=${IMAGE:-kafka-to-db-consumer} TAG=${TAG:-$version-$commit}
@@ -346,7 +348,7 @@ fi
 
 stage="the image was built and pushed; the cluster is as it was"
 heading "Image $repository:$TAG"
-make docker docker-push REGISTRY="$REGISTRY" IMAGE="$IMAGE" TAG="$TAG" ||
+(cd "$root" && make docker docker-push REGISTRY="$REGISTRY" IMAGE="$IMAGE" TAG="$TAG") ||
     fail 4 'the image could not be built and pushed; the cluster is as it was'
 
 stage="helm was at work. $how_it_stands"

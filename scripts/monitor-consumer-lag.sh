@@ -94,11 +94,14 @@ show_lag() {
         warn "Kafka was not asked: $kafka_missing"
     fi
     if [ -z "$LAG_ROWS" ] && [ "$status" -ne 2 ]; then
-        if [ -n "$database_by" ] && read_sampled_lag; then
+        if [ -z "$database_by" ]; then
+            [ "$status" -eq 0 ] || attention 'Kafka did not answer'
+        elif read_sampled_lag; then
             sampled='Kafka was not asked'
             [ "$status" -eq 0 ] || sampled='Kafka did not answer'
-        elif [ "$status" -ne 0 ]; then
-            attention 'Kafka did not answer'
+        else
+            warn "$PROBLEM"
+            if [ "$status" -eq 0 ]; then attention 'the lag is not known'; else attention 'Kafka did not answer'; fi
         fi
     fi
     [ -n "$LAG_ROWS" ] || return 0
@@ -156,7 +159,8 @@ SELECT
     count(*),
     current_setting('max_connections')
 FROM pg_stat_activity
-WHERE backend_type = 'client backend';
+-- Of others' sessions an ordinary role is not told the type.
+WHERE backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL);
 COMMIT;
 SQL
         unreachable 'the database'

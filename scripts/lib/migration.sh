@@ -46,11 +46,13 @@ follow_migration() {
         if migration_pods; then
             pods='' stuck=''
             while IFS='|' read -r name phase reason words; do
+                [ -n "$name" ] || continue # of no pod at all there is one empty line
                 case " $earlier" in *" $name "*) continue ;; esac
                 why=${reason:+: $reason}${words:+: $words}
                 pods+="${pods:+; }$name $phase${why:0:300}"
                 case $reason in
-                    ErrImagePull | ImagePullBackOff | InvalidImageName | CreateContainerConfigError)
+                    ErrImagePull | ImagePullBackOff | ErrImageNeverPull | InvalidImageName | ImageInspectError | \
+                        CreateContainerConfigError)
                         stuck=$name
                         [ "$stuck" = "$stuck_pod" ] || stuck_pod=$stuck stuck_since=$SECONDS
                         ;;

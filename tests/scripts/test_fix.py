@@ -252,6 +252,26 @@ def test_at_least_three_pods_and_never_fewer_than_there_are(
     assert re.search(r"image\.digest= ?(.*) --timeout", dry)[1].strip() == expected  # type: ignore[index]
 
 
+def test_what_helm_merges_is_planned_with_not_what_a_failed_upgrade_asked_for(platform: Programs) -> None:
+    platform.on("helm", f"{HELM_HERE} history .*", history((4, "deployed"), (5, "failed")), first=True)
+    platform.on("helm", ".* get values .*", {"out": OFF + "replicaCount: 10\n"}, first=True)
+    platform.on("helm", ".* get values .*--revision 4 .*", {"out": OFF + "replicaCount: 3\n"}, first=True)
+    platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "10"}, first=True)
+    assert run(platform, "--dry-run").code == DONE
+    [upgrade] = [call for call in platform.calls("helm") if "--dry-run=server" in call]
+    assert " --set replicaCount=10 " in upgrade
+
+
+def test_it_may_be_started_from_anywhere(platform: Programs) -> None:
+    platform.on("helm", f"show values {ROOT}/helm/kafka-to-db-consumer", {"out": CHART_VALUES})
+    platform.on("helm", UPGRADE.replace(" helm/", f" {ROOT}/helm/"))
+    for arguments, said in (("--help", "usage: REGISTRY="), (f"--dry-run {' '.join(GO)}", "has nothing against it")):
+        process = platform.start_bash("-c", f"cd scripts && ./{SCRIPT} {arguments}", **IMAGE)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (DONE, "")
+        assert said in out
+
+
 def test_a_deployment_at_zero_is_woken_for_its_autoscaler(platform: Programs) -> None:
     platform.on("kubectl", ".*get deployment .*{.spec.replicas}", {"out": "0"}, first=True)
     assert run(platform).code == DONE

@@ -66,7 +66,15 @@ def test_a_migration_that_takes_its_time_is_told_again_and_again(platform: Progr
 
 
 @pytest.mark.parametrize(
-    "reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"]
+    "reason",
+    [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "ImageInspectError",
+        "CreateContainerConfigError",
+    ],
 )
 def test_a_migration_that_can_not_start_is_not_waited_for(reason: str, platform: Programs) -> None:
     """helm would wait for half an hour."""
@@ -101,6 +109,14 @@ def test_pods_of_earlier_migrations_say_nothing_of_this_one(platform: Programs) 
     done = run(platform)
     assert done.code == DONE, done.said
     assert told(done.out) == []
+
+
+def test_where_the_earlier_pods_are_gone_and_there_is_none_yet_that_is_said(platform: Programs) -> None:
+    platform.hurry(POLL_S="0.2", TELL_S="1")
+    played_migration(platform, EARLIER, "", looks=15)
+    done = run(platform)
+    assert done.code == DONE, done.said
+    assert set(told(done.out)) == {"no pod yet"}
 
 
 async def test_who_is_told_to_end_leaves_nobody_who_goes_on_looking(platform: Programs) -> None:

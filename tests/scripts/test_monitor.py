@@ -131,6 +131,13 @@ def test_a_kafka_that_can_not_be_asked_is_trouble_without_samples(consumer: Cons
     done = cluster.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
     assert done.code == ATTENTION
     assert "Kafka did not answer" in reasons(done.out)
+    assert f"no pod of group {consumer.group} has written a sample of its lag" in done.out
+
+
+def test_a_lag_that_nobody_can_tell_is_a_reason(consumer: Consumer, programs: Programs) -> None:
+    done = programs.run(SCRIPT, "--group", consumer.group, LOOM_DATABASE_URL=consumer.database_url)
+    assert done.code == ATTENTION
+    assert "the lag is not known" in reasons(done.out)
 
 
 def test_a_brokers_login_is_taken_from_the_file_that_is_named(
@@ -160,6 +167,22 @@ def test_in_the_pod_of_kafka_the_file_is_the_pods(running: Consumer, cluster: Pr
     )
     [call] = [call for call in cluster.calls("kubectl") if "exec deployment/kafka" in call]
     assert " --timeout 10000 --command-config /etc/kafka/a file --describe " in call
+
+
+def test_a_role_that_is_not_told_of_others_sessions_counts_them(running: Consumer, programs: Programs) -> None:
+    role = f"watcher_{running.suffix}".replace("-", "_")
+    running.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'p'")
+    try:
+        running.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        url = urlsplit(running.database_url)
+        theirs = f"postgresql://{role}:p@{url.hostname}:{url.port}{url.path}"
+        done = programs.run(SCRIPT, "--group", running.group, LOOM_DATABASE_URL=theirs)
+    finally:
+        running.sql(f"DROP OWNED BY {role}")
+        running.sql(f"DROP ROLE {role}")
+    assert done.code == HEALTHY, done.said
+    assert "not shown to this role" in done.out
+    assert re.search(r"^  [1-9]\d* of the consumer, [1-9]\d* of all clients", done.out, re.MULTILINE)
 
 
 def test_passwords_are_in_no_command_line_and_no_output(running: Consumer, programs: Programs) -> None:
