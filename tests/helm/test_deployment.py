@@ -79,14 +79,14 @@ def test_variables_that_the_chart_gives_as_examples_are_settings_that_bound_no_b
 
 @pytest.mark.parametrize("name", ["default", "existing-secrets", "tls", "sasl-ssl", "plain-postgresql"])
 def test_the_service_takes_what_the_chart_gives(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    authority = Authority(tmp_path, "authority").file.read_text()
+    key_and_certificate = Authority(tmp_path, "authority").sign("any").both()
     for variable, value in environment(ci(name).consumer).items():
         text = value if isinstance(value, str) else "from a reference"
         monkeypatch.setenv(variable, text.replace("/etc/loom", str(tmp_path)))
         for mounted in re.findall(r"/etc/loom/([\w./-]+)", text):  # a Secret has them, in a cluster
             file = tmp_path / mounted
             file.parent.mkdir(exist_ok=True)
-            file.write_text(authority)
+            file.write_text(key_and_certificate)
     kafka, database, service = KafkaSettings(), DatabaseSettings(), ServiceSettings()
     assert (kafka.fetch_max_bytes, database.max_pool_size, service.shutdown_grace) == (52_428_800, 100, 20)
 

@@ -81,7 +81,7 @@ def test_every_template_is_rendered_by_some_combination() -> None:
 
 @by_file
 def test_names_are_found_by_the_services_name_and_fit(path: Path) -> None:
-    for release in (NAME, "blue", "a-name-of-53-characters-which-is-the-longest-possible"):
+    for release in (NAME, "blue", "loom.prod", "a-name-of-53-characters-which-is-the-longest-possible"):
         for _, each in render(values_of(path), release=release).objects:
             name = each["metadata"]["name"]
             assert name.startswith("kafka-to-db-consumer")
@@ -98,6 +98,32 @@ def test_two_releases_of_a_namespace_share_no_name(beginning: str) -> None:
     assert max(len(one), len(other)) <= 53  # as long as a release's name can be
     assert names(one) & names(other) == set()
     assert names(one) == names(one)
+
+
+def test_two_releases_that_differ_by_a_dot_share_no_name() -> None:
+    names = [{each["metadata"]["name"] for _, each in render(release=it).objects} for it in ("loom.prod", "loom-prod")]
+    assert names[0] & names[1] == set()
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_names_of_digits_stay_texts(version: str) -> None:
+    secret = {"name": "1", "key": "2"}
+    values: Object = {
+        "database": {"secret": secret, "tls": {"mode": "verify-full", "secretName": "3", "caKey": "4"}},
+        "kafka": {
+            "securityProtocol": "SASL_SSL",
+            "sasl": {"username": "5", "secret": secret},
+            "tls": {"secretName": "6", "caKey": "7"},
+        },
+        "priorityClassName": "8",
+        "keda": {"enabled": True},
+        "autoscaling": {"enabled": False},
+        "networkPolicy": {"enabled": True},
+    }
+    for _, each in render(values, release="9").objects:
+        assert isinstance(each["metadata"]["labels"]["app.kubernetes.io/instance"], str)
+        if each["kind"] not in NO_SCHEMA:
+            kubernetes_validate.validate(each, version, strict=True)
 
 
 @by_file

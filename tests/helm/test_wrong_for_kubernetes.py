@@ -43,6 +43,10 @@ from tests.helm.refusals import refused
             )
             for share in ("101%", "200%", f"{10**20}%")
         ),
+        (
+            {"database": {"parameters": {"a&sslmode": "disable"}}},
+            'database.parameters: "a&sslmode" can\'t be the name of a parameter',
+        ),
         ({"extraEnv": [{"name": "1BAD NAME"}]}, 'extraEnv: "1BAD NAME" can\'t be the name of a variable'),
         (
             {"extraEnv": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},

@@ -62,8 +62,8 @@ postgresql://{{ $user | urlquery | replace "+" "%20" }}@{{ join "," $hosts }}/{{
 - name: LOOM_KAFKA_SASL_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ include "consumer.saslSecret" $ }}
-      key: {{ .sasl.secret.key }}
+      name: {{ include "consumer.saslSecret" $ | quote }}
+      key: {{ .sasl.secret.key | quote }}
 {{- end }}
 {{- if .tls.secretName }}
 - name: LOOM_KAFKA_SSL_CA_FILE
@@ -81,8 +81,8 @@ postgresql://{{ $user | urlquery | replace "+" "%20" }}@{{ join "," $hosts }}/{{
 - name: PGPASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ include "consumer.databaseSecret" . }}
-      key: {{ .Values.database.secret.key }}
+      name: {{ include "consumer.databaseSecret" . | quote }}
+      key: {{ .Values.database.secret.key | quote }}
 - name: LOOM_DB_MIN_POOL_SIZE
   value: {{ .Values.database.pool.min | int64 | quote }}
 - name: LOOM_DB_MAX_POOL_SIZE
@@ -111,8 +111,8 @@ postgresql://{{ $user | urlquery | replace "+" "%20" }}@{{ join "," $hosts }}/{{
 - name: PGPASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ include "consumer.migrationSecret" . }}
-      key: {{ (include "consumer.migrationSecretValues" . | fromJson).key }}
+      name: {{ include "consumer.migrationSecret" . | quote }}
+      key: {{ (include "consumer.migrationSecretValues" . | fromJson).key | quote }}
 {{ include "consumer.timescaleEnvironment" . }}
 - name: LOOM_TOPICS
   value: {{ .Values.topics | quote }}

@@ -1,14 +1,15 @@
 {{/* Names and labels. */}}
 
 {{/* Of every object; begins with kafka-to-db-consumer whatever the release is called, so that its pods are found. A name
-that is too long is cut, and ends with a sum of the whole: two releases may begin alike. */}}
+that is too long, or has a dot, which a Service's name can't have, is changed and ends with a sum of the whole: two
+releases may begin alike. */}}
 {{- define "consumer.fullname" -}}
 {{- $name := .Release.Name -}}
 {{- if not (hasPrefix .Chart.Name $name) -}}
 {{- $name = printf "%s-%s" .Chart.Name $name -}}
 {{- end -}}
-{{- if gt (len $name) 48 -}}
-{{- $name = printf "%s-%s" ($name | trunc 39 | trimAll "-.") (sha256sum .Release.Name | trunc 8) -}}
+{{- if or (gt (len $name) 48) (contains "." $name) -}}
+{{- $name = printf "%s-%s" ($name | replace "." "-" | trunc 39 | trimAll "-") (sha256sum .Release.Name | trunc 8) -}}
 {{- end -}}
 {{- $name -}}
 {{- end -}}
@@ -16,7 +17,7 @@ that is too long is cut, and ends with a sum of the whole: two releases may begi
 {{/* What never changes: Deployment, PodDisruptionBudget and policies select by it. Takes [context, component]. */}}
 {{- define "consumer.selector" -}}
 app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 

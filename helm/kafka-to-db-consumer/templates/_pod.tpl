@@ -27,7 +27,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -83,11 +83,11 @@ affinity:
 {{- $tls := index . 1 -}}
 - name: {{ index . 0 }}
   secret:
-    secretName: {{ $tls.secretName }}
+    secretName: {{ $tls.secretName | quote }}
     defaultMode: 0440
     items:
       {{- range list $tls.caKey $tls.certKey $tls.keyKey | compact | uniq }}
-      - key: {{ . }}
-        path: {{ . }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
       {{- end }}
 {{- end -}}

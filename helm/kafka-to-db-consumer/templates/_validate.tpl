@@ -112,6 +112,9 @@
 {{- end -}}
 {{- end -}}
 {{- range $name, $_ := .Values.database.parameters -}}
+{{- if not (regexMatch "^[A-Za-z_]+$" $name) -}}
+{{- $problems = append $problems (printf "database.parameters: %q can't be the name of a parameter" $name) -}}
+{{- end -}}
 {{- if has $name (list "sslmode" "sslrootcert" "sslcert" "sslkey" "user" "password" "host" "port" "dbname" "database" "passfile") -}}
 {{- $problems = append $problems (printf "database.parameters: %s has a value of its own under database" $name) -}}
 {{- end -}}
