@@ -149,7 +149,8 @@ plan_pods() {
     release_values=''
     if [ -n "$revision" ]; then
         # Of the revision that runs: helm merges its values, and not those of a newer one that failed.
-        capture limited "${HELM[@]}" get values "$RELEASE" ${deployed:+--revision "$deployed"} -o yaml || refuse "the release's values: $PROBLEM"
+        capture limited "${HELM[@]}" get values "$RELEASE" ${deployed:+--revision "$deployed"} -o yaml ||
+            refuse "the release's values: $PROBLEM"
         release_values=$CAPTURED
     fi
     if [ "$(setting keda enabled)" = true ]; then
