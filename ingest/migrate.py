@@ -109,18 +109,9 @@ async def migrating(url: str, version_table: str = "alembic_version") -> AsyncIt
     task = asyncio.current_task()
     assert task is not None
     with _sigterm_cancels(task):
-        engine = create_plain_engine(url, application_name="loom-ingest-migrations")
         try:
-            connection = await _connect(engine)
-            try:
-                # On the connection that does the work: a statement that outlives its client keeps the next upgrade out.
-                await _lock(connection, version_table)
-                await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-                await _end_with_the_client(connection)
-                await connection.commit()
+            async with _alone(url, version_table) as connection:
                 yield connection
-            finally:
-                await connection.close()
         except (Exception, asyncio.CancelledError) as error:
             if task.cancelling():
                 raise FatalError(STOPPED) from error
@@ -128,8 +119,25 @@ async def migrating(url: str, version_table: str = "alembic_version") -> AsyncIt
                 # Leaving a block of autocommit, Alembic fails on the lost connection and hides why it was lost.
                 raise error.__context__ from None
             raise
+
+
+@asynccontextmanager
+async def _alone(url: str, version_table: str) -> AsyncIterator[AsyncConnection]:
+    """A connection that holds the lock of migrations."""
+    engine = create_plain_engine(url, application_name="loom-ingest-migrations")
+    try:
+        connection = await _connect(engine)
+        try:
+            # On the connection that does the work: a statement that outlives its client keeps the next upgrade out.
+            await _lock(connection, version_table)
+            await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            await _end_with_the_client(connection)
+            await connection.commit()
+            yield connection
         finally:
-            await engine.dispose()
+            await connection.close()
+    finally:
+        await engine.dispose()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest.errors import FatalError
 from ingest.local.postgres import query
@@ -213,3 +214,18 @@ async def test_work_that_is_stopped_outside_a_transaction_ends_with_an_error_for
     with pytest.raises(FatalError, match="stopped before it was done"):
         await task
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_a_stop_while_the_connections_are_closed_ends_so_too(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(_: AsyncEngine) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async with migrating(empty_database_url):
+            monkeypatch.setattr(AsyncEngine, "dispose", stopped)
+
+    with pytest.raises(FatalError, match="stopped before it was done"):
+        await asyncio.create_task(work())
